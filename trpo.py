@@ -1,0 +1,319 @@
+"""Trust Region Policy Optimization (TRPO): Schulman et al. 2015, arXiv:1502.05477.
+
+ 1: input: policy parameters θ_0, value function parameters φ_0
+ 2: for k = 0, 1, 2, ... do
+ 3:   collect trajectories D_k = {τ_i} by running the policy π_{θ_k} in the environment
+ 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; after a trajectory's end, V_{φ_k} if it was cut, 0 if it terminated
+ 5:   compute advantages Â_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{φ_k}(s_{t+1}) − V_{φ_k}(s_t), and normalise them
+ 6:   estimate the policy gradient ĝ_k = ∇_θ L(θ) at θ_k, L(θ) = mean_{D_k} Â_t π_θ(a_t|s_t) / π_{θ_k}(a_t|s_t)
+ 7a:  compute x̂_k ≈ Ĥ_k⁻¹ ĝ_k by conjugate gradient, Ĥ_k the Hessian of mean KL(π_{θ_k} ‖ π_θ) at θ_k
+ 7b:  update the policy to θ_{k+1} = θ_k + β^j √(2δ / x̂_kᵀ Ĥ_k x̂_k) x̂_k with the smallest j in {0, ..., K−1} that
+      improves L and keeps mean KL ≤ δ (line search); if there is none, θ_{k+1} = θ_k
+ 8:   fit the value function by gradient descent on mean_{D_k} (V_φ(s_t) − R̂_t)²
+
+The tricks: damping, which adds a multiple of the identity to Ĥ, and normalised advantages. Changed against the paper:
+GAE, and Adam for the value function. Left out: normalised observations. Under mpirun every process collects its share
+of an epoch; ĝ, products with Ĥ, the line search's L and KL, and advantage statistics are averaged over all of them.
+
+    python trpo.py --env-id Ant-v4 --seed 1
+    mpirun -np 4 python trpo.py --env-id CartPole-v1
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import nn
+from torch.distributions import Categorical, Independent, Normal, kl_divergence
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+import logx
+
+
+@dataclass
+class Args:
+    env_id: str = "HalfCheetah-v4"  # name of the Gymnasium environment
+    seed: int = 0  # seed of all random numbers
+    exp_name: str = Path(__file__).stem  # name of the experiment; the run's folder carries it
+    total_timesteps: int = 1_000_000  # environment steps in all; the epoch then running is finished
+    steps_per_epoch: int = 4_000  # steps from one update, log row and checkpoint to the next, over all processes
+    max_episode_steps: int | None = None  # time limit instead of the environment's own
+    hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
+    gamma: float = 0.99  # discount factor γ
+    resume: str | None = None  # folder of the run to go on with
+    lam: float = 0.97  # λ of the advantages
+    vf_lr: float = 1e-3  # learning rate of the value function
+    train_v_iters: int = 80  # gradient steps of the value function in an epoch
+    delta: float = 0.01  # δ: limit of the mean KL divergence of an update
+    damping_coeff: float = 0.1  # multiple of the identity that is added to the Hessian
+    cg_iters: int = 10  # steps of conjugate gradient
+    backtrack_iters: int = 10  # K: tries of the line search
+    backtrack_coeff: float = 0.8  # β: ratio of one try's step to the last one's
+
+    def __post_init__(self):
+        logx.check_range(self, 0, 1, "gamma", "lam", "backtrack_coeff")
+        logx.check_range(self, 0, np.inf, "seed", "vf_lr", "train_v_iters", "delta", "damping_coeff")
+        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
+        logx.check_range(self, 1, np.inf, "cg_iters", "backtrack_iters")
+
+
+def make_env(args, render_mode=None):
+    """The environment; a Box action is clipped to its bounds on the way in, and stored as it was sampled."""
+    env = logx.make_env(args, render_mode)
+    space = env.action_space
+    if isinstance(space, gym.spaces.Discrete) and space.start == 0:
+        return env
+    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
+        return gym.wrappers.ClipAction(env)
+    raise logx.Stop(f"trpo.py needs a flat Box or a Discrete space (from 0) of actions, not {space}; none here fits")
+
+
+def mlp(sizes, activation):
+    """A multilayer perceptron with the given layer sizes; no activation after the last layer."""
+    layers = []
+    for n_in, n_out in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(n_in, n_out), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+class GaussianActor(nn.Module):
+    """π_θ for Box actions: states (..., obs_dim) -> independent normals (..., act_dim), σ the same everywhere."""
+
+    def __init__(self, obs_dim, act_dim, hidden_sizes):
+        super().__init__()
+        self.net = mlp([obs_dim, *hidden_sizes, act_dim], nn.Tanh)
+        self.log_std = nn.Parameter(torch.full((act_dim,), -0.5))
+
+    def forward(self, s):
+        return Independent(Normal(self.net(s), self.log_std.exp(), validate_args=False), 1)
+
+    def act(self, s, deterministic):  # the same as sampling from forward(s), at a third of the time
+        mu = self.net(s)
+        return mu if deterministic else mu + self.log_std.exp() * torch.randn_like(mu)
+
+
+class CategoricalActor(nn.Module):
+    """π_θ for Discrete actions: states (..., obs_dim) -> a categorical distribution."""
+
+    def __init__(self, obs_dim, n_actions, hidden_sizes):
+        super().__init__()
+        self.net = mlp([obs_dim, *hidden_sizes, n_actions], nn.Tanh)
+
+    def forward(self, s):
+        return Categorical(logits=self.net(s), validate_args=False)
+
+    def act(self, s, deterministic):
+        p = self.net(s).softmax(dim=-1)
+        return p.argmax() if deterministic else p.multinomial(1)[0]
+
+
+class Critic(nn.Module):
+    """V_φ: states (B, obs_dim) -> values (B,)."""
+
+    def __init__(self, obs_dim, hidden_sizes):
+        super().__init__()
+        self.net = mlp([obs_dim, *hidden_sizes, 1], nn.Tanh)
+
+    def forward(self, s):
+        return self.net(s).squeeze(-1)  # with (B, 1), V − R̂ would silently become (B, B)
+
+
+class ActorCritic(nn.Module):
+    def __init__(self, observation_space, action_space, args):
+        super().__init__()
+        obs_dim = observation_space.shape[0]
+        if isinstance(action_space, gym.spaces.Box):
+            self.pi = GaussianActor(obs_dim, action_space.shape[0], args.hidden_sizes)
+        else:
+            self.pi = CategoricalActor(obs_dim, action_space.n, args.hidden_sizes)
+        self.v = Critic(obs_dim, args.hidden_sizes)
+
+
+class PathBuffer:
+    """The steps t = 0, ..., T−1 of an epoch: s, a, r, whether a path ends with the step, and how it did."""
+
+    def __init__(self, observation_space, action_space, size):
+        self.s, self.s_end = (torch.zeros(size, *observation_space.shape) for _ in range(2))
+        self.a = torch.zeros(size, *action_space.shape, dtype=torch.float32 if action_space.shape else torch.int64)
+        self.views = [x.numpy() for x in (self.s, self.a, self.s_end)]  # faster to write to than the tensors
+        self.r, self.d, self.end = np.zeros(size), np.zeros(size, bool), np.zeros(size, bool)
+
+    def store(self, t, s, a, r, s2, d, end):
+        """Step t; d: s2 is terminal; end: the path ends here, terminated or cut. s2 is kept only there."""
+        self.views[0][t], self.views[1][t], self.r[t], self.d[t], self.end[t] = s, a, r, d, end
+        if end:
+            self.views[2][t] = s2
+
+
+@torch.no_grad()
+def get_action(ac, s, deterministic=False):
+    """(3) a ~ π_θ(·|s), or the likeliest if deterministic. State (obs_dim,) -> action (act_dim,) or ()."""
+    return ac.pi.act(torch.as_tensor(s), deterministic).numpy()
+
+
+def compute_returns(r, v2, d, end, gamma):
+    """(4) R̂_t = r_t + γ R̂_{t+1}; at a path's end R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal. All (T,)."""
+    ret, ahead = np.zeros(len(r)), 0.0
+    for t in reversed(range(len(r))):
+        if end[t]:
+            ahead = 0.0 if d[t] else v2[t]
+        ret[t] = ahead = r[t] + gamma * ahead
+    return ret
+
+
+def compute_advantages(r, v, v2, d, end, gamma, lam):
+    """(5) Â_t = δ_t + γλ Â_{t+1} within a path, δ_t = r_t + γ V(s_{t+1}) − V(s_t), V(terminal) = 0. All (T,)."""
+    delta = r + gamma * np.where(d, 0.0, v2) - v
+    adv, ahead = np.zeros(len(r)), 0.0
+    for t in reversed(range(len(r))):
+        adv[t] = ahead = delta[t] + gamma * lam * (0.0 if end[t] else ahead)
+    return adv
+
+
+@torch.no_grad()
+def compute_batch(ac, buf, args):
+    """(4) (5) The epoch as a batch s, a, ret, adv, logp_old, evaluated in one pass by the policy that collected it."""
+    v = ac.v(buf.s).double().numpy()
+    v2 = np.append(v[1:], 0.0)  # V(s_{t+1}): the next row's within a path, and where a path ends
+    v2[buf.end] = ac.v(buf.s_end[buf.end])  # that of the state which followed, not of the next path's first
+    ret = compute_returns(buf.r, v2, buf.d, buf.end, args.gamma)  # (4)
+    adv = compute_advantages(buf.r, v, v2, buf.d, buf.end, args.gamma, args.lam)  # (5)
+    mean, std, _, _ = logx.stats(adv)
+    adv = (adv - mean) / (std + 1e-8)
+    ret, adv = torch.as_tensor(ret, dtype=torch.float32), torch.as_tensor(adv, dtype=torch.float32)
+    return buf.s, buf.a, ret, adv, ac.pi(buf.s).log_prob(buf.a)
+
+
+def compute_loss_pi(ac, batch, args):
+    """(6) −L(θ) = −mean Â π_θ(a|s) / π_{θ_k}(a|s). Batch of B -> scalar, and what to log."""
+    s, a, _, adv, logp_old = batch
+    pi = ac.pi(s)
+    logp = pi.log_prob(a)
+    loss_pi = -((logp - logp_old).exp() * adv).mean()
+    return loss_pi, {"values/entropy": pi.entropy()}
+
+
+def compute_kl(pi_old, pi):
+    """(7a) mean KL(π_{θ_k} ‖ π_θ) of two batches of distributions. -> scalar."""
+    return kl_divergence(pi_old, pi).mean()
+
+
+def conjugate_gradient(hvp, g, iters):
+    """(7a) x with H x ≈ g, (n,), for a symmetric positive definite H known by its products hvp(v) = H v."""
+    x = torch.zeros_like(g)
+    r, p = g.clone(), g.clone()  # r = g − H x
+    r_dot_r = r @ r
+    for _ in range(iters):
+        Hp = hvp(p)
+        if r_dot_r < 1e-10 * (g @ g) or p @ Hp <= 0:  # solved, and the next line would be 0 / 0; or not convex there
+            break
+        step = r_dot_r / (p @ Hp)
+        x += step * p
+        r -= step * Hp
+        r_dot_r, last = r @ r, r_dot_r
+        p = r + r_dot_r / last * p
+    return x
+
+
+def compute_loss_v(ac, batch):
+    """(8) mean (V_φ(s) − R̂)². Batch of B -> scalar, and what to log."""
+    s, _, ret, _, _ = batch
+    v = ac.v(s)
+    loss_v = ((v - ret) ** 2).mean()
+    explained = 1 - (ret - v).var(correction=0) / (ret.var(correction=0) + 1e-8)
+    return loss_v, {"losses/v": loss_v, "values/v": v, "values/explained_variance": explained}
+
+
+def flat_grad(y, params, **kwargs):
+    """∇y as one vector (n,)."""
+    return parameters_to_vector(torch.autograd.grad(y, params, **kwargs))
+
+
+def update_pi(ac, batch, args):
+    """(6) (7a) (7b) One trust region step. Returns what to log: the loss from before, the rest from after."""
+    s, params = batch[0], list(ac.pi.parameters())
+    with torch.no_grad():
+        pi_old, theta = ac.pi(s), parameters_to_vector(params)
+    loss_old, _ = compute_loss_pi(ac, batch, args)
+    g = -logx.average(flat_grad(loss_old, params))  # (6)
+    grad_kl = flat_grad(compute_kl(pi_old, ac.pi(s)), params, create_graph=True)
+
+    def hvp(v):  # H v = ∇((∇ KL)ᵀ v)
+        return logx.average(flat_grad(grad_kl @ v, params, retain_graph=True)) + args.damping_coeff * v
+
+    x = conjugate_gradient(hvp, g, args.cg_iters)  # (7a)
+    full_step = (2 * args.delta / (x @ hvp(x)).clamp(min=1e-20)).sqrt() * x  # 0 where g is 0
+    loss_old = logx.average(loss_old)
+    for j in range(args.backtrack_iters + 1):  # (7b)
+        shrink = args.backtrack_coeff**j if j < args.backtrack_iters else 0.0  # at last, the old policy
+        vector_to_parameters(theta + shrink * full_step, params)
+        with torch.no_grad():
+            loss_pi, info = compute_loss_pi(ac, batch, args)
+            loss_pi, kl = logx.average(torch.stack([loss_pi, compute_kl(pi_old, ac.pi(s))]))
+        if loss_pi < loss_old and kl <= args.delta:
+            break
+    info |= {"losses/pi": loss_old, "losses/delta_pi": loss_pi - loss_old}
+    return info | {"values/kl": kl, "values/backtracks": j}
+
+
+def update_v(ac, batch, args, v_optimizer):
+    """(8) train_v_iters steps of Adam. Returns what to log: from before the steps, and how they changed the loss."""
+    _, info = compute_loss_v(ac, batch)
+    for _ in range(args.train_v_iters):  # (8)
+        loss_v, _ = compute_loss_v(ac, batch)
+        v_optimizer.zero_grad()
+        loss_v.backward()
+        logx.average_gradients(ac.v)
+        v_optimizer.step()
+    loss_new, _ = compute_loss_v(ac, batch)
+    return {**info, "losses/delta_v": loss_new - info["losses/v"]}
+
+
+def train(args):
+    """Trains an agent; returns the run's folder."""
+    if args.steps_per_epoch % logx.size:
+        raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} cannot be shared evenly by {logx.size} processes")
+    env, steps, seed = make_env(args), args.steps_per_epoch // logx.size, args.seed + 10_000 * logx.rank
+    if steps < (env.spec.max_episode_steps or 0):
+        logx.note(
+            "Note: episodes cut by an epoch's end are not logged; a larger --steps-per-epoch lets more of them end"
+        )
+    logx.setup(seed, threads=1)
+    env.reset(seed=seed)
+    env.action_space.seed(seed)
+
+    ac = ActorCritic(env.observation_space, env.action_space, args)  # (1)
+    logx.broadcast(ac)
+    v_optimizer = torch.optim.Adam(ac.v.parameters(), lr=args.vf_lr, fused=True)
+    buf = PathBuffer(env.observation_space, env.action_space, steps)
+
+    columns = ["losses/pi", "losses/delta_pi", "values/kl", "values/entropy", "values/backtracks"]
+    columns += ["losses/v", "losses/delta_v", "values/v", "values/explained_variance"]
+    logger = logx.Logger(args, __file__, columns, env, ac=ac, v_optimizer=v_optimizer)
+    step = logger.step
+    while step < args.total_timesteps:  # (2)
+        end = True
+        for t in range(steps):  # (3)
+            if end:
+                (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+            a = get_action(ac, s)
+            s2, r, d, truncated, _ = env.step(a)
+            end = d or truncated
+            buf.store(t, s, a, r, s2, d, end or t == steps - 1)
+            s, ep_ret, ep_len = s2, ep_ret + r, ep_len + 1
+            if end:
+                logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s})
+
+        batch = compute_batch(ac, buf, args)  # (4) (5)
+        logger.store(update_pi(ac, batch, args))  # (6) (7a) (7b)
+        logger.store(update_v(ac, batch, args, v_optimizer))  # (8)
+        step += args.steps_per_epoch
+        logger.end_epoch(step)
+    return logger.dir
+
+
+if __name__ == "__main__":
+    logx.main(train, Args)

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 
 import gymnasium as gym
@@ -89,10 +89,9 @@ def setup(seed, threads=None):
 
 def check_range(args, low, high, *names):
     """Raises ValueError unless the named fields, or each of their elements, are finite and in [low, high], or None."""
-    for name in names:
-        for x in np.ravel(getattr(args, name)):
-            if x is not None and not (low <= x <= high and x < np.inf):
-                raise ValueError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {x}")
+    for name, x in ((n, x) for n in names for x in np.ravel(getattr(args, n))):
+        if x is not None and not (low <= x <= high and x < np.inf):
+            raise ValueError(f"--{name.replace('_', '-')} must be between {low} and {high}, not {x}")
 
 
 def check_finite(step, values):
@@ -118,8 +117,8 @@ def make_env(args, render_mode=None):
 class Logger:
     """Rows, curves, progress bar and checkpoints of one run in the folder `dir`; training begins at step `step`.
 
-    script: is copied there. columns: every name to be stored; *episodic_return gets _std, _min and _max besides. tracked:
-    has state_dict() and load_state_dict(), for the checkpoint; a finished run's lacks the buffer, `buf`. Raises OSError.
+    script: is copied there. columns: all names to be stored; *episodic_return gets _std, _min, _max besides. tracked:
+    has state_dict() and load_state_dict(), for checkpoints; a finished run's lacks the buffer, `buf`. Raises OSError.
     """
 
     def __init__(self, args, script, columns, env, **tracked):
@@ -138,15 +137,15 @@ class Logger:
             self.values[name].append(torch.as_tensor(x, dtype=torch.float32).detach())
 
     def episode(self, step, ep_ret, ep_len):
-        """Logs a finished episode, moves the bar, and stops the run if what was stored last is not finite."""
+        """Logs a finished episode, moves the bar, and stops the run if a loss or value stored last is not finite."""
+        check_finite(step, {name: xs[-1].sum() for name, xs in self.values.items() if xs and "charts" not in name})
         self.store({"charts/episodic_return": ep_ret, "charts/episodic_length": ep_len})
-        check_finite(step, {name: xs[-1].mean() for name, xs in self.values.items() if xs})
         self.bar.set_postfix_str(f"return {ep_ret:.1f}", refresh=False)
         self.bar.update(step - self.bar.n)
 
     def end_epoch(self, step):
         """Writes the epoch's row to progress.csv, TensorBoard and the screen, then the checkpoint."""
-        check_finite(step, {name: xs[-1].mean() for name, xs in self.values.items() if xs})
+        check_finite(step, {name: xs[-1].sum() for name, xs in self.values.items() if xs})
         now, sps = time.perf_counter(), (step - self.step) / (time.perf_counter() - self.epoch_started)
         self.step, self.epoch_started, epoch = step, now, len(self.rows) + 1
         row = {"global_step": step, "epoch": epoch, "time": self.time + now - self.started, "charts/SPS": sps}
@@ -253,19 +252,20 @@ def parse(Args):
 
 def main(train, Args):
     """Runs train(args). Errors become sentences; a rank that fails in any way takes the whole job down."""
-    args, complaint = None, ""
+    args = None
     try:
-        args = parse(Args)
-        return train(args)
+        with redirect_stderr(sys.stderr if rank == 0 else None):  # only rank 0 speaks
+            args = parse(Args)
+            return train(args)
     except (Stop, FloatingPointError, OSError) as e:
         complaint, code = e, 2 if isinstance(e, Stop) else 1
     except KeyboardInterrupt:
         complaint, code = f"stopped; go on with: python {sys.argv[0]} --resume {getattr(Logger, 'dir', 'RUN')}", 130
-    except SystemExit as e:  # the parser's, alike on every rank; or, later, somebody's sys.exit
-        code = e.code if isinstance(e.code, int) else 1
+    except SystemExit as e:  # the parser's, alike on every rank; or, once there are args, somebody's sys.exit
+        complaint, code = args and traceback.format_exc(), e.code if isinstance(e.code, int) else 1
     except BaseException:
         complaint, code = traceback.format_exc(), 1
-    time.sleep(rank > 0)  # where all ranks complain alike, rank 0 speaks, and its abort ends the others meanwhile
+    time.sleep(rank > 0)  # where all ranks complain alike, the abort of rank 0 ends the others meanwhile
     if complaint:
         print(f"{sys.argv[0]}, rank {rank}:" if rank else f"{sys.argv[0]}:", complaint, file=sys.stderr, flush=True)
     if size > 1 and args:
@@ -283,7 +283,7 @@ def play(run: tyro.conf.Positional[str], episodes: int = 10, stochastic: bool = 
     env = script["make_env"](args, "rgb_array" if video else "human" if window else None)
     ac = script["ActorCritic"](env.observation_space, env.action_space, args)
     ac.load_state_dict(state["ac"])
-    film = video and imageio.get_writer(video, fps=env.metadata["render_fps"], macro_block_size=2)
+    film = video and imageio.get_writer(video, fps=env.metadata.get("render_fps", 30), macro_block_size=2)
     for episode in range(episodes):
         (s, _), ep_ret, ended = env.reset(seed=episode), 0.0, False
         while not ended:

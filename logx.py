@@ -106,7 +106,7 @@ def make_env(args, render_mode=None):
     """gymnasium.make, with observations as float32 copies; refuses an environment that is unknown or not a flat Box."""
     warnings.filterwarnings("ignore", message=".*(out of date|precision lowered by casting)")  # v4 by name is meant
     try:
-        env = gym.make(args.env_id, render_mode=render_mode, max_episode_steps=args.max_episode_steps)
+        env = gym.make(args.env_id, args.max_episode_steps, **({"render_mode": render_mode} if render_mode else {}))
     except (gym.error.Error, ImportError, ValueError, TypeError) as e:
         raise Stop(f"cannot make the environment {args.env_id}: {' '.join(str(e).split())}") from e
     if not isinstance(env.observation_space, gym.spaces.Box) or len(env.observation_space.shape) != 1:
@@ -126,7 +126,7 @@ class Logger:
         self.values = {name: [] for name in ("charts/episodic_return", "charts/episodic_length", *columns)}
         self.step, self.time, self.rows, self.saving = 0, 0.0, [], 0.0
         self.started = self.epoch_started = self.saved = time.perf_counter()
-        self._restore() if args.resume else self._create()
+        self._restore() if args.resume else self._create(args)
         note(f"{self.dir}: step {self.step:,} to {args.total_timesteps:,}; watch it with: tensorboard --logdir runs")
         self.bar = tqdm(total=args.total_timesteps, initial=self.step, unit=" steps", disable=rank > 0 or None)
         self.writer = rank == 0 and SummaryWriter(self.dir, purge_step=self.step + 1 if args.resume else None)
@@ -175,8 +175,7 @@ class Logger:
             self.bar.close()
             note(f"Done. See it act: python logx.py play {self.dir}")
 
-    def _create(self):
-        a = self.args
+    def _create(self, a):
         name = f"{a.env_id}__{a.exp_name}__{a.seed}__{int(time.time())}".replace("/", "-").replace(":", "-")
         for self.dir in (Path("runs", name + s) for s in ("", *map("-{}".format, range(1, 99))) if rank == 0):
             with suppress(FileExistsError):  # of another run that began in the same second
@@ -269,6 +268,7 @@ def main(train, Args):
     if complaint:
         print(f"{sys.argv[0]}, rank {rank}:" if rank else f"{sys.argv[0]}:", complaint, file=sys.stderr, flush=True)
     if size > 1 and args:
+        time.sleep(0.5)  # for the launcher to pass the complaint on
         MPI.COMM_WORLD.Abort(code or 1)
     sys.exit(code)
 

@@ -207,17 +207,15 @@ def compute_loss_v(ac, batch):
 def update_pi(ac, batch, args, pi_optimizer):
     """(6) (7) Up to train_pi_iters steps of Adam. Returns what to log: the loss from before, the rest from after."""
     loss_before, _ = compute_loss_pi(ac, batch, args)
-    for i in range(args.train_pi_iters):  # noqa: B007
+    for i in range(args.train_pi_iters + 1):
         loss_pi, info = compute_loss_pi(ac, batch, args)  # (6)
-        if logx.average(info["values/kl"].mean()) > 1.5 * args.target_kl:
+        if i == args.train_pi_iters or logx.average(info["values/kl"].mean()) > 1.5 * args.target_kl:
             break
         pi_optimizer.zero_grad()
         loss_pi.backward()
         logx.average_gradients(ac.pi)
         pi_optimizer.step()  # (7)
-    with torch.no_grad():
-        loss_new, info = compute_loss_pi(ac, batch, args)
-    return {"losses/pi": loss_before, "losses/delta_pi": loss_new - loss_before, "values/stop_iter": i, **info}
+    return {"losses/pi": loss_before, "losses/delta_pi": loss_pi - loss_before, "values/stop_iter": i, **info}
 
 
 def update_v(ac, batch, args, v_optimizer):

@@ -1,0 +1,47 @@
+"""Environments in which something is wrong: `--env-id faulty_envs:RewardNaN-v0`, with this folder on PYTHONPATH."""
+
+import os
+
+import gymnasium as gym
+import numpy as np
+
+
+class Faulty(gym.Env):
+    """Random observations; the fault happens at step `at` of the environment's life."""
+
+    observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
+
+    def __init__(self, fault=None, at=137, discrete=False, render_mode=None):
+        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.fault, self.at, self.n = fault, at, 0
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(size=3).astype(np.float32), {}
+
+    def step(self, a):
+        self.n += 1
+        s, r = self.np_random.normal(size=3).astype(np.float32), 1.0
+        fault = self.fault if self.n == self.at else None
+        if fault == "raise" or (fault == "raise on rank 1" and os.environ.get("PMI_RANK") == "1"):
+            raise ArithmeticError("the simulation diverged")
+        if fault == "reward":
+            r = np.nan
+        if fault == "observation":
+            s[1] = np.nan
+        return s, r, False, False, {}
+
+
+def register(name, limit=50, **kwargs):
+    gym.register(name, Faulty, max_episode_steps=limit, kwargs=kwargs)
+
+
+register("Endless-v0", limit=None)
+gym.register("NoRenderMode-v0", lambda: Faulty(), max_episode_steps=50)
+register("Raises-v0", fault="raise")
+register("RaisesOnRank1-v0", fault="raise on rank 1")
+register("RewardNaN-v0", fault="reward")
+register("ObservationNaN-v0", fault="observation")
+register("LastObservationNaN-v0", fault="observation", at=150)
+register("DiscreteRewardNaN-v0", fault="reward", discrete=True)
+register("DiscreteObservationNaN-v0", fault="observation", discrete=True)

@@ -1,0 +1,204 @@
+"""Bad input ends with one message and exit code 2, and nothing written; a run that goes wrong says where, with 1."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, TINY, only_run, run, train
+
+import logx
+
+FAULTY = {"PYTHONPATH": str(Path(__file__).parent)}  # where faulty_envs.py is
+
+
+def contents(folder):
+    return {path: path.is_file() and path.read_bytes() for path in folder.rglob("*")}
+
+
+def assert_refused(script, *args, cwd, says, **kwargs):
+    """The command exits with 2 and one message, which contains `says`; it leaves the folder as it was."""
+    before = contents(cwd)
+    done = run(script, *args, cwd=cwd, **kwargs)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Abort(2)")]  # mpirun's own
+    if lines[0].startswith("╭"):  # tyro's box
+        assert [line[0] for line in lines] == ["╭"] + ["│"] * (len(lines) - 2) + ["╰"], done.stderr
+    else:
+        assert len(lines) == 1 and lines[0].startswith(str(ROOT / script)), done.stderr
+    assert says in " ".join(done.stderr.replace("│", " ").split())
+    assert contents(cwd) == before
+
+
+# arguments
+
+CASES = [(name, "--env-id HalfCheeta-v4", "HalfCheetah") for name in SCRIPTS]
+CASES += [(name, "--env-id CartPole-v1", "ppo.py") for name in OFF_POLICY]
+CASES += [(name, "--env-id faulty_envs:Endless-v0", "--max-episode-steps") for name in OFF_POLICY]
+CASES += [(name, "--env-id FrozenLake-v1", "Discrete(16)") for name in ON_POLICY]
+CASES += [
+    ("sac", "--env-id HalfCheetah-v99", "v5"),
+    ("ppo", "--env-id no_such_module:Thing-v0", "no_such_module"),
+    ("vpg", "--env-id", "--env-id"),
+    ("vpg", "--gamma 1.5", "--gamma"),
+    ("ddpg", "--gamma nan", "--gamma"),
+    ("sac", "--gamma abc", "--gamma"),
+    ("vpg", "--lam -0.1", "--lam"),
+    ("vpg", "--seed -1", "--seed"),
+    ("sac", "--seed 18446744073709551616", "--seed"),
+    ("vpg", "--pi-lr inf", "--pi-lr"),
+    ("vpg", "--steps-per-epoch 0", "--steps-per-epoch"),
+    ("trpo", "--steps-per-epoch 1e3", "--steps-per-epoch"),
+    ("trpo", "--total-timesteps -1", "--total-timesteps"),
+    ("trpo", "--delta nan", "--delta"),
+    ("trpo", "--cg-iters 0", "--cg-iters"),
+    ("trpo", "--backtrack-coeff 2", "--backtrack-coeff"),
+    ("trpo", "--pi-lr 1e-3", "--pi-lr"),  # has none
+    ("ppo", "--hidden-sizes 64 0", "--hidden-sizes"),
+    ("ppo", "--clip-ratio -1", "--clip-ratio"),
+    ("ppo", "--max-episode-steps 0", "--max-episode-steps"),
+    ("ppo", "--no-such-flag 3", "--no-such-flag"),
+    ("ddpg", "--batch-size 0", "--batch-size"),
+    ("ddpg", "--polyak 2", "--polyak"),
+    ("ddpg", "--act-noise -1", "--act-noise"),
+    ("ddpg", "stray", "stray"),
+    ("td3", "--hidden-sizes 0", "--hidden-sizes"),
+    ("td3", "--policy-delay 0", "--policy-delay"),
+    ("td3", "--replay-size 0", "--replay-size"),
+    ("td3", "--alpha 0.1", "--alpha"),  # has none
+    ("sac", "--learn-alpha --alpha 0", "--alpha"),
+    ("sac", "--num-test-episodes -1", "--num-test-episodes"),
+    ("sac", "--start-steps ten", "--start-steps"),
+]
+
+
+@pytest.mark.parametrize("name, args, says", CASES, ids=[f"{name} {args}" for name, args, _ in CASES])
+def test_bad_arguments(name, args, says, tmp_path):
+    assert_refused(f"{name}.py", *args.split(), cwd=tmp_path, says=says, env=FAULTY)
+
+
+# MPI
+
+
+def test_steps_that_ranks_cannot_share(tmp_path):
+    args = ["--env-id", "CartPole-v1", "--steps-per-epoch", 100]
+    assert_refused("ppo.py", *args, cwd=tmp_path, mpi=3, says="--steps-per-epoch 100")
+
+
+def test_off_policy_under_mpirun(tmp_path):
+    assert_refused("td3.py", cwd=tmp_path, mpi=2, says="python td3.py --seed $s")
+
+
+@pytest.mark.parametrize("args", ["--gamma 1.5", "--no-such-flag 3"])
+def test_one_rank_speaks(args, tmp_path):
+    assert_refused("vpg.py", *args.split(), cwd=tmp_path, mpi=2, says=args.split()[0])
+
+
+def test_launcher_of_another_mpi(tmp_path):
+    env = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
+    assert_refused("ppo.py", cwd=tmp_path, env=env, says="another MPI")
+
+
+# --resume and play
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return train("ppo.py", *TINY["ppo"], cwd=tmp_path_factory.mktemp("finished"))
+
+
+def damage(folder, how):
+    """Damages a run's checkpoint; returns the folder."""
+    path = folder / "checkpoint.pt"
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data[: len(data) // 2] if how == "truncated" else b"" if how == "empty" else data)
+    return folder
+
+
+COMMANDS = {"resume": ["ppo.py", "--resume"], "play": ["logx.py", "play"]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("how", ["no folder", "empty folder", "truncated", "flipped", "empty"])
+def test_missing_or_damaged_run(command, how, tmp_path, finished):
+    folder = tmp_path / "a run"
+    if how == "empty folder":
+        folder.mkdir()
+    elif how != "no folder":
+        damage(shutil.copytree(finished, folder), how)
+    script, *args = COMMANDS[command]
+    assert_refused(script, *args, folder, cwd=tmp_path, says="checkpoint.pt is missing or damaged")
+
+
+def test_every_flipped_byte_is_found(tmp_path, finished):
+    path = shutil.copytree(finished, tmp_path / "run") / "checkpoint.pt"
+    good = path.read_bytes()
+    for i in [*range(0, len(good), len(good) // 200), len(good) - 1]:
+        path.write_bytes(good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :])
+        with pytest.raises(logx.Stop):
+            logx.read_checkpoint(path.parent)
+    path.write_bytes(good)
+    logx.read_checkpoint(path.parent)
+
+
+RESUMED = [
+    ("vpg", "RUN", 0, "ppo.py"),  # another script's
+    ("sac", "RUN", 0, "ppo.py"),
+    ("ppo", "RUN", 2, "1 process"),
+    ("ppo", "RUN --gamma 0.5", 0, "--total-timesteps"),
+    ("ppo", "RUN --seed 5 --total-timesteps 2000", 0, "--total-timesteps"),
+    ("ppo", "RUN --total-timesteps -1", 0, "--total-timesteps"),
+]
+
+
+@pytest.mark.parametrize("name, args, ranks, says", RESUMED)
+def test_resuming_otherwise(name, args, ranks, says, tmp_path, finished):
+    args = [str(finished) if arg == "RUN" else arg for arg in args.split()]
+    assert_refused(f"{name}.py", "--resume", *args, cwd=tmp_path, mpi=ranks, says=says)
+
+
+def test_resuming_nothing(tmp_path):
+    # --total-timesteps: should it begin a run, that run is short
+    assert_refused("ppo.py", "--resume", "", "--total-timesteps", 1, cwd=tmp_path, says="missing")
+
+
+# environments that go wrong
+
+FAULTS = [(name, "RewardNaN", "reward|episodic_return") for name in SCRIPTS]
+FAULTS += [(name, "ObservationNaN", "observation") for name in SCRIPTS]
+FAULTS += [("ppo", "DiscreteRewardNaN", "reward|episodic_return"), ("vpg", "DiscreteObservationNaN", "observation")]
+FAULTS += [("trpo", "LastObservationNaN", "observation|losses"), ("td3", "LastObservationNaN", "observation")]
+
+
+def run_faulty(name, env_id, cwd, mpi=0, **kwargs):
+    args = [*TINY[name], "--env-id", f"faulty_envs:{env_id}-v0", "--steps-per-epoch", 100, "--update-after", 50]
+    done = run(f"{name}.py", *args[: -2 if name in ON_POLICY else None], cwd=cwd, mpi=mpi, env=FAULTY, **kwargs)
+    assert done.returncode == 1, done.stderr
+    assert logx.read_checkpoint(only_run(cwd))["step"] <= 100 * max(mpi, 1)
+    return done.stderr
+
+
+@pytest.mark.parametrize("name, env_id, quantity", FAULTS)
+def test_nan_is_named(name, env_id, quantity, tmp_path):
+    stderr = run_faulty(name, env_id, tmp_path)
+    assert "Traceback" not in stderr
+    what, step = re.fullmatch(r".*py: (.*) is NaN or infinite at step (\d+)", stderr.splitlines()[-1]).groups()
+    assert re.search(quantity, what)
+    assert 136 <= int(step) <= (200 if "losses" in what else 150)  # it happens at step 137 or 150; episodes have 50
+
+
+@pytest.mark.parametrize("name", ["trpo", "sac"])
+def test_an_environment_that_raises(name, tmp_path):
+    stderr = run_faulty(name, "Raises", tmp_path)
+    assert stderr.count("Traceback") == 1
+    assert stderr.rstrip().endswith("ArithmeticError: the simulation diverged")
+
+
+def test_an_environment_that_raises_on_one_rank(tmp_path):
+    stderr = run_faulty("ppo", "RaisesOnRank1", tmp_path, mpi=2, timeout=60)
+    assert stderr.count("Traceback") == 1
+    assert "rank 1" in stderr and "ArithmeticError: the simulation diverged" in stderr

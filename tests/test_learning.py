@@ -1,0 +1,37 @@
+"""Every algorithm learns, from a fixed seed and within a budget of a minute or so.
+
+Where a flag differs from the default, it is because the defaults are made for runs of a million steps.
+"""
+
+import csv
+import importlib
+
+import pytest
+
+SHORT = dict(start_steps=1000, steps_per_epoch=2500, hidden_sizes=(64, 64))
+
+CASES = [
+    # script, environment, return to reach, budget, flags
+    ("vpg", "CartPole-v1", 195, 40_000, dict(pi_lr=1e-2)),
+    ("trpo", "CartPole-v1", 400, 60_000, dict()),
+    ("ppo", "CartPole-v1", 400, 48_000, dict(pi_lr=3e-3)),
+    ("ddpg", "Pendulum-v1", -250, 15_000, SHORT),
+    ("td3", "Pendulum-v1", -250, 15_000, SHORT),
+    ("sac", "Pendulum-v1", -250, 15_000, SHORT),
+    ("trpo", "InvertedPendulum-v4", 500, 80_000, dict()),
+    ("ppo", "InvertedPendulum-v4", 500, 60_000, dict(pi_lr=3e-3)),
+    ("ddpg", "InvertedPendulum-v4", 500, 10_000, SHORT),
+    ("td3", "InvertedPendulum-v4", 500, 10_000, SHORT),
+    ("sac", "InvertedPendulum-v4", 500, 10_000, SHORT),
+]
+
+
+@pytest.mark.parametrize("name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
+def test_learns(name, env_id, goal, budget, flags, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script = importlib.import_module(name)
+    folder = script.train(script.Args(env_id=env_id, seed=1, total_timesteps=budget, **flags))
+    with open(folder / "progress.csv") as f:
+        rows = list(csv.DictReader(f))
+    column = "eval/episodic_return" if "eval/episodic_return" in rows[0] else "charts/episodic_return"
+    assert float(rows[-1][column]) >= goal, [row[column] for row in rows]

@@ -1,0 +1,155 @@
+"""The scripts' text: pseudocode and the code that cites it, copies that must be alike, similarity, size, imports."""
+
+import ast
+import difflib
+import re
+import subprocess
+
+import pytest
+from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, comment_lines
+
+SOURCE = {name: (ROOT / f"{name}.py").read_text() for name in [*SCRIPTS, "logx"]}
+TREE = {name: ast.parse(text) for name, text in SOURCE.items()}
+
+NUMBERS = {name: [str(n) for n in range(1, 16)] for name in OFF_POLICY}
+NUMBERS |= {name: [str(n) for n in range(1, 9)] for name in ON_POLICY}
+NUMBERS["trpo"] = ["1", "2", "3", "4", "5", "6", "7a", "7b", "8"]
+
+NUMBER = r"\((\d+[a-z]?)\)"
+
+
+def definitions(name):
+    return {x.name: x for x in TREE[name].body if isinstance(x, ast.FunctionDef | ast.ClassDef)}
+
+
+def citations(name):
+    """(line number, cited number) of every comment like `# (5) (6)`, in the order of the text."""
+    found = []
+    for line, comment in comment_lines(SOURCE[name]).items():
+        if re.search(NUMBER, comment):
+            assert re.fullmatch(rf"# {NUMBER}( {NUMBER})*", comment), f"{name}.py:{line}: {comment}"
+            found += [(line, number) for number in re.findall(NUMBER, comment)]
+    return found
+
+
+# pseudocode
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_pseudocode_is_numbered_without_a_gap(name):
+    assert re.findall(r"^ ?(\d+[a-z]?):", ast.get_docstring(TREE[name]), re.M) == NUMBERS[name]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_code_cites_every_number_and_no_other(name):
+    cited = {number for _, number in citations(name)}
+    assert cited == set(NUMBERS[name])
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_citations_in_train_come_in_order(name):
+    train = definitions(name)["train"]
+    cited = [number for line, number in citations(name) if train.lineno <= line <= train.end_lineno]
+    assert cited == NUMBERS[name]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_functions_state_their_number_in_one_line(name):
+    for function in definitions(name).values():
+        if re.match("get_action|compute_|update_|conjugate_gradient", function.name):
+            docstring = ast.get_docstring(function) or ""
+            cited = re.findall(NUMBER, docstring)
+            assert cited and docstring.startswith("(") and "\n" not in docstring, f"{name}.py: {function.name}"
+            assert set(cited) <= set(NUMBERS[name]), f"{name}.py: {function.name}"
+
+
+# siblings
+
+COPIES = {x: ON_POLICY for x in ("GaussianActor", "CategoricalActor", "ActorCritic", "PathBuffer", "get_action")}
+COPIES |= {x: ON_POLICY for x in ("compute_returns", "compute_advantages", "compute_batch", "compute_loss_v")}
+COPIES |= {x: OFF_POLICY for x in ("ReplayBuffer", "evaluate")}
+COPIES = [(x, names) for x, names in COPIES.items()]
+COPIES += [(x, names) for x in ("make_env", "Critic") for names in (ON_POLICY, OFF_POLICY)]
+COPIES += [("mlp", SCRIPTS), ("update_v", ON_POLICY), ("Actor", ["ddpg", "td3"])]
+
+
+@pytest.mark.parametrize("what, names", COPIES, ids=[f"{what}-{'-'.join(names)}" for what, names in COPIES])
+def test_copies_are_identical(what, names):
+    texts = {name: ast.unparse(definitions(name)[what]).replace(f"{name}.py", "SCRIPT.py") for name in names}
+    first, *others = names
+    for other in others:
+        lines = [texts[name].splitlines() for name in (first, other)]
+        diff = difflib.unified_diff(*lines, f"{first}.py", f"{other}.py", n=1, lineterm="")
+        assert texts[first] == texts[other], f"{what} differs:\n" + "\n".join(diff)
+
+
+COMMON = ["env_id", "seed", "exp_name", "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes"]
+COMMON += ["gamma", "resume"]
+
+
+def fields(name):
+    """{field: (type, help comment)} of a script's Args."""
+    comments = comment_lines(SOURCE[name])
+    args = [x for x in definitions(name)["Args"].body if isinstance(x, ast.AnnAssign)]
+    return {x.target.id: (ast.unparse(x.annotation), comments.get(x.lineno)) for x in args}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_common_arguments_come_first(name):
+    assert list(fields(name))[: len(COMMON)] == COMMON
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_arguments_of_one_name_have_one_help(name):
+    of_a_family = {"total_timesteps", "steps_per_epoch"}  # what is finished, and what an epoch is, differ
+    family = ON_POLICY if name in ON_POLICY else OFF_POLICY
+    for field, text in fields(name).items():
+        assert text[1], f"{field} has no help"
+        for other in family if field in of_a_family else SCRIPTS:
+            assert fields(other).get(field, text) == text, f"{field} of {name}.py and {other}.py"
+
+
+def normalised(name):
+    """The script's lines as ast.unparse writes them, without docstrings, and with one name for all six."""
+    tree = ast.parse(SOURCE[name])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    text = re.sub(rf"\b({'|'.join(SCRIPTS)})\b", "ALGO", ast.unparse(tree), flags=re.I)
+    return [line for line in text.splitlines() if line.strip()]
+
+
+@pytest.mark.parametrize(
+    "a, b, limit", [("ddpg", "td3", 10), ("td3", "sac", 18), ("vpg", "ppo", 8), ("vpg", "trpo", 22)]
+)
+def test_siblings_are_similar(tmp_path, a, b, limit):
+    lines = {name: normalised(name) for name in (a, b)}
+    for name in (a, b):
+        (tmp_path / name).write_text("\n".join(lines[name]) + "\n")
+    diff = subprocess.run(["diff", "-w", a, b], cwd=tmp_path, capture_output=True, text=True).stdout
+    changed = sum(line.startswith(("<", ">")) for line in diff.splitlines())
+    percent = 100 * changed / (len(lines[a]) + len(lines[b]))
+    assert percent <= limit, f"{percent:.1f} % of {a}.py and {b}.py differ"
+
+
+# size and imports
+
+
+@pytest.mark.parametrize("name, limit", [*((name, 320) for name in SCRIPTS), ("logx", 300)])
+def test_size(name, limit):
+    lines = SOURCE[name].splitlines()
+    assert len(lines) <= limit
+    assert [i for i, line in enumerate(lines, 1) if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "logx"])
+def test_imports_nothing_of_ours_but_logx(name):
+    imported = set()
+    for node in ast.walk(TREE[name]):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import"
+            imported.add(node.module.split(".")[0])
+    ours = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert imported & ours == (set() if name == "logx" else {"logx"})

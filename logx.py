@@ -159,15 +159,15 @@ class Logger:
             lines = [row, *(r.values() for r in self.rows)]  # all: a resumed run makes those after its checkpoint again
             cells = [",".join("" if x is None else str(x) for x in line) for line in lines]
             Path(self.dir, "progress.csv").write_text("\n".join(cells) + "\n")
-            cells = []
-            for name, x in [(name, x) for name, x in row.items() if x is not None]:
+            shown = [(name, x) for name, x in row.items() if x is not None]
+            for name, x in shown:
                 self.writer.add_scalar(name, x, step)
-                cells.append(f"{name:>28} {x:<11.6g}")
             self.writer.flush()
+            cells = [f"{name:>28} {x:<11.6g}" for name, x in shown]
             if self.bar.disable:  # no terminal
                 print(*("".join(cells[i : i + 3]) for i in range(0, len(cells), 3)), "", sep="\n", flush=True)
         finished = step >= self.args.total_timesteps
-        if gather(finished or now - self.saved > 33 * self.saving)[0]:  # so that saving takes under 3 % of the time
+        if gather(finished or self.saving < 0.03 or now - self.saved > 33 * self.saving)[0]:  # 3 % of the time
             self._save(finished)
         elif epoch % 10 == 1:
             note(f"Note: saving takes {self.saving:.1f} s, and is done every {33 * self.saving:.0f} s.")

@@ -11,19 +11,7 @@ import time
 import gymnasium as gym
 import pytest
 import torch
-from helpers import (
-    OFF_POLICY,
-    ROOT,
-    SCRIPTS,
-    TINY,
-    comment_lines,
-    only_run,
-    read_rows,
-    run,
-    start,
-    train,
-    wait,
-)
+from helpers import OFF_POLICY, ROOT, SCRIPTS, TINY, comment_lines, only_run, read_rows, run, start, train, wait
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CLOCK = ("time", "charts/SPS")  # the columns that may differ between equal runs
@@ -118,7 +106,7 @@ def test_same_seed_same_run(name, tmp_path):
     rows, *others = (read_rows(folder, without=CLOCK) for folder in runs)
     assert rows == others[0]
     for other in others[1:]:
-        assert all(a["losses/pi"] != b["losses/pi"] for a, b in zip(rows, other) if a["losses/pi"])
+        assert all(a != b for a, b in zip(rows, other))
 
     columns = set(read_rows(runs[0])[0])
     assert [row["global_step"] for row in rows] == ["200", "400", "600"]
@@ -204,7 +192,7 @@ def test_ctrl_c_while_playing(copied):
 
 # resuming
 
-LONG = {name: [*TINY[name], "--total-timesteps", 1600] for name in ("ppo", "sac")}
+LONG = {"ppo": [*TINY["ppo"], "--total-timesteps", 1600], "sac": [*TINY["sac"], "--total-timesteps", 1000]}
 
 
 @pytest.fixture(scope="module")
@@ -222,19 +210,15 @@ def unbroken(tmp_path_factory):
 
 def interrupt(name, cwd, number, rows, keep_first_checkpoint=False):
     """Sends a signal to a run once progress.csv has so many rows; returns the process, ended, and the run's folder."""
-    process = start(f"{name}.py", *LONG[name], cwd=cwd)
-    first = None
+    process, first = start(f"{name}.py", *LONG[name], cwd=cwd), None
     while process.poll() is None:
+        time.sleep(0.002)
         for checkpoint in cwd.glob("runs/*/checkpoint.pt"):
             first = first or checkpoint.read_bytes()
             table = checkpoint.with_name("progress.csv")
-            if (table.read_text().count("\n") - 1 if table.exists() else 0) >= rows:
+            if rows == 0 or (table.exists() and table.read_text().count("\n") > rows):  # the first line names columns
                 process.send_signal(number)
-                break
-        else:
-            time.sleep(0.002)
-            continue
-        break
+                rows = float("inf")
     done = wait(process)
     assert done.returncode not in (0, 1, 2), f"it was not interrupted: {done.stderr}"
     folder = only_run(cwd)
@@ -267,7 +251,7 @@ def assert_same_run(folder, other):
 MOMENTS = {
     "before-the-first-row": dict(rows=0),
     "after-the-first-row": dict(rows=1),
-    "rows-after-the-checkpoint": dict(rows=4, keep_first_checkpoint=True),  # as where saving is slow, and rarely done
+    "rows-after-the-checkpoint": dict(rows=3, keep_first_checkpoint=True),  # as where saving is slow, and rarely done
 }
 
 
@@ -296,9 +280,8 @@ def test_resuming_a_finished_run_says_so(name, tmp_path, unbroken):
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("name", LONG)
-def test_ctrl_c_prints_how_to_go_on(name, tmp_path, unbroken):
-    done, folder = interrupt(name, tmp_path, signal.SIGINT, rows=1)
+def test_ctrl_c_prints_how_to_go_on(tmp_path, unbroken):
+    done, folder = interrupt("ppo", tmp_path, signal.SIGINT, rows=1)
     assert done.returncode == 130
     assert "Traceback" not in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if "--resume" in line]
@@ -307,4 +290,4 @@ def test_ctrl_c_prints_how_to_go_on(name, tmp_path, unbroken):
     assert (python, args) == ("python", ["--resume", os.path.relpath(folder, tmp_path)])
     done = run(script, *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert_same_run(folder, unbroken(name))
+    assert_same_run(folder, unbroken("ppo"))

@@ -1,0 +1,94 @@
+"""What test_resume.py starts: trains without a break, then once more with many kill -9; both must end alike.
+
+python tests/kill_program.py SCRIPT KILLS     in an empty folder; prints what it did, exits with 1 if they differ
+"""
+
+import importlib
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import torch
+
+import logx
+
+ON_POLICY = dict(steps_per_epoch=200, total_timesteps=12_000, hidden_sizes=(16,), train_v_iters=10)
+OFF_POLICY = dict(steps_per_epoch=200, total_timesteps=3_000, hidden_sizes=(16,), start_steps=300, update_after=200)
+FLAGS = dict.fromkeys(["vpg", "trpo", "ppo"], ON_POLICY) | dict.fromkeys(["ddpg", "td3", "sac"], OFF_POLICY)
+
+
+def killed_save(state, f):
+    """A torch.save that gets half of the file written, and no further."""
+    torch_save(state, f)
+    f.truncate(f.tell() // 2)
+    f.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(script, folder, name, in_save):
+    """Forks: trains, or goes on where the folder has a run that can go on. Returns the child's process id."""
+    pid = os.fork()
+    if pid == 0:
+        os.chdir(folder)
+        sys.stdout = open("log.txt", "a")  # noqa: SIM115
+        sys.stderr = sys.stdout
+        (run,) = list(Path("runs").glob("*/checkpoint.pt")) or [None]
+        if run is None:
+            args = script.Args(env_id="Pendulum-v1", seed=3, max_episode_steps=100, **FLAGS[name])
+        else:
+            state = logx.read_checkpoint(run.parent)
+            args = script.Args(**state["args"] | {"resume": str(run.parent)})
+            if state["step"] >= args.total_timesteps:
+                os._exit(0)
+        if in_save:
+            saves = random.randrange(1, 6)
+
+            def save(state, f):
+                nonlocal saves
+                saves -= 1
+                (torch_save if saves else killed_save)(state, f)
+
+            torch.save = save
+        script.train(args)
+        os._exit(0)
+    return pid
+
+
+def main(name, kills):
+    script = importlib.import_module(name)
+    for folder in ("whole", "killed"):
+        Path(folder).mkdir()
+    begin = time.monotonic()
+    assert os.waitpid(child(script, "whole", name, in_save=False), 0)[1] == 0, Path("whole/log.txt").read_text()
+    whole = time.monotonic() - begin
+    done, signals, in_saves = False, 0, 0
+    while not done:
+        in_save = signals < kills and signals % 3 == 2
+        if not list(Path("killed/runs").glob("*/checkpoint.pt")):
+            for run in Path("killed/runs").glob("*"):  # killed before its first checkpoint: nothing to go on with
+                run.rename(f"killed/{run.name}-{signals}")
+        pid = child(script, "killed", name, in_save)
+        if signals < kills and not in_save:
+            time.sleep(random.uniform(0.0, 2 * whole / kills))
+            os.kill(pid, signal.SIGKILL)
+        status = os.waitpid(pid, 0)[1]
+        if os.WIFSIGNALED(status):
+            signals, in_saves = signals + 1, in_saves + in_save
+        else:
+            assert status == 0, Path("killed/log.txt").read_text()
+            done = True
+    print(f"{name}: killed {signals} times, {in_saves} of them while a checkpoint was written")
+    a, b = (logx.read_checkpoint(next(Path(folder, "runs").iterdir())) for folder in ("whole", "killed"))
+    same = a["ac"].keys() == b["ac"].keys() and all(torch.equal(a["ac"][k], b["ac"][k]) for k in a["ac"])
+    sys.exit(0 if same and signals >= kills else 1)
+
+
+if __name__ == "__main__":
+    torch_save = torch.save
+    random.seed(int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,88 @@
+"""Nothing is lost: kill -9 at any moment, full disks, damaged files."""
+
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SCRIPTS, TINY, only_run, read_rows, train
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import logx
+import ppo
+
+CLOCK = ("time", "charts/SPS")
+
+
+def curves(folder):
+    """{tag: [(step, value), ...]} as TensorBoard shows them, which drops what a resumed run wrote again."""
+    events = EventAccumulator(str(folder)).Reload()
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if tag not in CLOCK
+    }
+
+
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_killed_at_random_moments_it_ends_the_same(name, tmp_path, kills=20):
+    program = [sys.executable, str(Path(__file__).parent / "kill_program.py"), name, str(kills)]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    whole, killed = only_run(tmp_path / "whole"), only_run(tmp_path / "killed")
+    assert read_rows(killed, without=CLOCK) == read_rows(whole, without=CLOCK)
+    assert curves(killed) == curves(whole)
+
+
+def test_every_flipped_byte_is_found(tmp_path):
+    folder = train("ppo.py", *TINY["ppo"], cwd=tmp_path)
+    good = (folder / "checkpoint.pt").read_bytes()
+    for _ in range(200):
+        data = bytearray(good)
+        data[random.randrange(len(data))] ^= 1 << random.randrange(8)
+        (folder / "checkpoint.pt").write_bytes(data)
+        with pytest.raises(logx.Stop, match="damaged"):
+            logx.read_checkpoint(folder)
+    for length in (0, 1, 31, 32, 33, len(good) // 2, len(good) - 1):
+        (folder / "checkpoint.pt").write_bytes(good[:length])
+        with pytest.raises(logx.Stop, match="damaged"):
+            logx.read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("file", ["checkpoint.pt.new", "progress.csv"])
+def test_a_full_disk_leaves_the_last_checkpoint(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    end_epoch = logx.Logger.end_epoch
+
+    def disk_full_at_third_epoch(logger, step):
+        if len(logger.rows) == 2:
+            shutil.copy(logger.dir / "checkpoint.pt", "good.pt")
+            (logger.dir / file).unlink(missing_ok=True)
+            (logger.dir / file).symlink_to("/dev/full")
+        end_epoch(logger, step)
+
+    monkeypatch.setattr(logx.Logger, "end_epoch", disk_full_at_third_epoch)
+    monkeypatch.setattr(sys, "argv", ["ppo.py", *TINY["ppo"]])
+    with pytest.raises(SystemExit) as end:
+        logx.main(ppo.train, ppo.Args)
+    assert end.value.code == 1
+    folder = only_run(tmp_path)
+    assert (folder / "checkpoint.pt").read_bytes() == Path("good.pt").read_bytes()
+    logx.read_checkpoint(folder)
+
+
+def test_the_sentence_about_a_full_disk(tmp_path, monkeypatch, capsys):
+    test_a_full_disk_leaves_the_last_checkpoint("checkpoint.pt.new", tmp_path, monkeypatch)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "No space left on device" in last and last.startswith("ppo.py: ")
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_checkpoint_is_all_there_is(name, tmp_path):
+    """What a fresh object does not get from the checkpoint would be lost: every entry is restored, none is invented."""
+    folder = train(f"{name}.py", *TINY[name], cwd=tmp_path)
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    tracked = {"ac", "v_optimizer"} if name == "trpo" else {"ac", "pi_optimizer"}
+    assert tracked <= state.keys() and {"step", "time", "rows", "rngs", "script", "args"} <= state.keys()
+    assert state["script"] == f"{name}.py" and state["step"] == int(read_rows(folder)[-1]["global_step"])

@@ -31,7 +31,7 @@ launched = int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZ
 rank = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
 size = 1
 if launched > 1:  # MPI is imported only where a launcher asks for it
-    with suppress(ImportError, RuntimeError):  # parse() refuses a size that is not what was launched
+    with suppress(ImportError, RuntimeError), warnings.catch_warnings(action="ignore"):  # parse() refuses a wrong size
         from mpi4py import MPI
 
         size = MPI.COMM_WORLD.size
@@ -234,7 +234,7 @@ def parse(Args):
     if size != launched:
         raise Stop(f"{launched} processes cannot see each other: mpi4py is missing, or the launcher is of another MPI")
     args = tyro.cli(Args, console_outputs=rank == 0)
-    if getattr(args, "resume", None):
+    if getattr(args, "resume", None) is not None:
         state, script = read_checkpoint(args.resume), Path(sys.argv[0]).name
         made, now = f"{state['script']} in {len(state['rngs'])} process(es)", f"{script} in {size} process(es)"
         if made != now or state["args"].keys() != vars(args).keys():
@@ -253,21 +253,21 @@ def main(train, Args):
     """Runs train(args). Errors become sentences; a rank that fails in any way takes the whole job down."""
     args = None
     try:
-        with redirect_stderr(sys.stderr if rank == 0 else None):  # only rank 0 speaks
+        with redirect_stderr(sys.stderr if rank == 0 else open(os.devnull, "w")):  # only rank 0 speaks
             args = parse(Args)
             return train(args)
     except (Stop, FloatingPointError, OSError) as e:
         complaint, code = e, 2 if isinstance(e, Stop) else 1
     except KeyboardInterrupt:
-        complaint, code = f"stopped; go on with: python {sys.argv[0]} --resume {getattr(Logger, 'dir', 'RUN')}", 130
+        complaint, code = args and f"stopped; go on: python {sys.argv[0]} --resume {getattr(Logger, 'dir', 'RUN')}", 130
     except SystemExit as e:  # the parser's, alike on every rank; or, once there are args, somebody's sys.exit
         complaint, code = args and traceback.format_exc(), e.code if isinstance(e.code, int) else 1
     except BaseException:
         complaint, code = traceback.format_exc(), 1
-    time.sleep(rank > 0)  # where all ranks complain alike, the abort of rank 0 ends the others meanwhile
+    time.sleep(3 * (rank > 0))  # where all ranks complain alike, the abort of rank 0 ends the others meanwhile
     if complaint:
         print(f"{sys.argv[0]}, rank {rank}:" if rank else f"{sys.argv[0]}:", complaint, file=sys.stderr, flush=True)
-    if size > 1 and args:
+    if size > 1 and (args or complaint):
         time.sleep(0.5)  # for the launcher to pass the complaint on
         MPI.COMM_WORLD.Abort(code or 1)
     sys.exit(code)

@@ -47,7 +47,8 @@ class Args:
 
     def __post_init__(self):
         logx.check_range(self, 0, 1, "gamma", "lam")
-        logx.check_range(self, 0, np.inf, "seed", "pi_lr", "vf_lr", "train_v_iters")
+        logx.check_range(self, 0, 2**32 - 1, "seed")
+        logx.check_range(self, 0, np.inf, "pi_lr", "vf_lr", "train_v_iters")
         logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
 
 
@@ -98,7 +99,7 @@ class CategoricalActor(nn.Module):
 
     def act(self, s, deterministic):
         p = self.net(s).softmax(dim=-1)
-        return p.argmax() if deterministic else p.multinomial(1)[0]
+        return (p if deterministic else p / torch.empty_like(p).exponential_()).argmax()  # a race samples p
 
 
 class Critic(nn.Module):

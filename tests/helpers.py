@@ -40,7 +40,7 @@ def start(script, *args, cwd, mpi=0, env=None):
     return subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=ctrl_c, **pipes)
 
 
-def wait(process, timeout=120):
+def wait(process, timeout=300):
     """The CompletedProcess of a process; it is killed after `timeout` seconds."""
     try:
         out, err = process.communicate(timeout=timeout)
@@ -49,7 +49,7 @@ def wait(process, timeout=120):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
-def run(script, *args, cwd, mpi=0, timeout=120, env=None):
+def run(script, *args, cwd, mpi=0, timeout=300, env=None):
     """Starts a script as start() does, and waits for its end."""
     return wait(start(script, *args, cwd=cwd, mpi=mpi, env=env), timeout)
 

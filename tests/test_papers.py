@@ -1,0 +1,62 @@
+"""docs/papers.yaml: 137 papers, each with a well-formed source and one sentence that says why to read it."""
+
+import difflib
+import itertools
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+TOPICS = yaml.safe_load((Path(__file__).parent.parent / "docs" / "papers.yaml").read_text())
+PAPERS = [paper for papers in TOPICS.values() for paper in papers]
+
+
+def words(text):
+    return re.findall(r"\w+", text.lower())
+
+
+def test_the_list_is_complete_and_nothing_is_in_it_twice():
+    assert len(PAPERS) == 137
+    assert sum(paper.get("star", False) for paper in PAPERS) == 32
+    assert all(TOPICS.values())
+    for key in ("title", "arxiv", "url"):
+        values = [" ".join(words(paper[key])) for paper in PAPERS if key in paper]
+        assert len(values) == len(set(values)), key
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper["title"][:40])
+def test_paper(paper):
+    assert paper.keys() - {"star"} in (
+        {"title", "authors", "year", "why", "arxiv"},
+        {"title", "authors", "year", "why", "url"},
+    )
+    assert paper.get("star", True) is True
+    assert all(paper[key] == paper[key].strip() for key in ("title", "authors", "why"))
+    assert re.search(r"[^\W\d]", paper["authors"])
+    assert type(paper["year"]) is int and 1950 < paper["year"] < 2030
+
+    if "arxiv" in paper:  # yymm.nnnnn, five digits since 2015, and not from after the paper's year
+        month = re.fullmatch(r"(\d\d)(0[1-9]|1[0-2])\.(\d{4,5})", paper["arxiv"])
+        assert month and len(month[3]) == (5 if int(month[1]) >= 15 else 4), paper["arxiv"]
+        assert 0 <= paper["year"] - 2000 - int(month[1]) <= 5
+    else:
+        url = urlsplit(paper["url"])
+        assert url.scheme == "https" and "." in url.netloc and len(url.path + url.query) > 5 and " " not in paper["url"]
+
+    why = paper["why"]
+    assert 80 <= len(why) <= 240, len(why)
+    assert re.match(r"[A-Z]", why) and re.search(r"[^.]\.$", why)  # one sentence
+    assert not re.search(r"[.!?] [A-Z]", why), "more than one sentence"
+    title = set(words(paper["title"]))
+    new = [word for word in words(why) if word not in title]
+    assert len(new) > 0.6 * len(words(why)), "says little more than the title"
+
+
+def test_no_two_sentences_are_alike():
+    for a, b in itertools.combinations(PAPERS, 2):
+        x, y = words(a["why"]), words(b["why"])
+        assert x[:4] != y[:4], (a["title"], b["title"])
+        if len(set(x) & set(y)) > 0.5 * min(len(set(x)), len(set(y))):  # few pairs: the next line is slow
+            assert difflib.SequenceMatcher(None, x, y).ratio() < 0.6, (a["title"], b["title"])

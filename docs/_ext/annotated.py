@@ -1,0 +1,253 @@
+"""The annotated script: its pseudocode beside its code, both read from the script, and linked by the lines' numbers.
+
+    ```{annotated} sac
+    ```
+    ```{annotated} sac
+    :lines: 11-12
+    ```
+    ```{sibling-diff} ddpg td3
+    ```
+
+A code line belongs to pseudocode line 12 if it ends with the comment `# (12)`, a function if its docstring begins with
+`(12)`. The second form shows only some lines of the pseudocode, and the code that cites them.
+"""
+
+import ast
+import difflib
+import io
+import re
+import tokenize
+from functools import cache
+from html import escape
+from pathlib import Path
+
+import typeset
+from docutils import nodes
+from docutils.parsers.rst import directives
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+from sphinx.util.docutils import SphinxDirective
+
+ROOT = Path(__file__).parents[2]
+CITATION = re.compile(r"\((\d+[a-z]?)\)")
+
+
+class Script:
+    """A script taken apart: title, pseudocode [(number, indentation, text)], notes, code, and who cites what."""
+
+    def __init__(self, name):
+        self.name, self.path = name, ROOT / f"{name}.py"
+        source = self.path.read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        self.title, pseudocode, *self.notes = ast.get_docstring(tree).split("\n\n")
+        self.pseudocode = []
+        for line in pseudocode.splitlines():
+            if m := re.match(r" ?(\d+[a-z]?):( +)(.*)", line):
+                self.pseudocode.append((m[1], (len(m[0]) - len(m[3]) - 4) // 2, m[3]))
+            else:  # goes on with the line above
+                number, indent, text = self.pseudocode[-1]
+                self.pseudocode[-1] = (number, indent, f"{text} {line.strip()}")
+        self.lines = source.splitlines()
+        self.html = highlight(source, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
+        self.html = re.sub(r'<span class="w">(\s*)</span>', r"\1", self.html).splitlines()  # lines begin with blanks
+        self.start = tree.body[0].end_lineno + 1  # the code begins below the docstring
+        while not self.lines[self.start - 1]:
+            self.start += 1
+
+        self.functions = [x for x in ast.walk(tree) if isinstance(x, ast.FunctionDef)]
+        self.train = next(f for f in self.functions if f.name == "train")
+        self.cited = {}  # line: the numbers it cites itself
+        self.part = {}  # line: the numbers that its function cites
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT and re.fullmatch(rf"#( {CITATION.pattern})+", token.string):
+                for line in range(self._statement(tree, token.start[0]), token.start[0] + 1):
+                    self.cited[line] = CITATION.findall(token.string)
+        for f in self.functions:
+            if m := re.match(rf"({CITATION.pattern} ?)+", ast.get_docstring(f) or ""):
+                first = min([f.lineno, *(x.lineno for x in f.decorator_list)])
+                self.cited[f.body[0].lineno] = CITATION.findall(m[0])
+                for line in range(first, f.end_lineno + 1):
+                    self.part[line] = CITATION.findall(m[0])
+
+    def _statement(self, tree, line):
+        """The first line of the innermost statement that a comment in `line` follows."""
+        return max(x.lineno for x in ast.walk(tree) if isinstance(x, ast.stmt) and x.lineno <= line <= x.end_lineno)
+
+    def places(self, number):
+        """[(line, what is there)] of what cites a number; train's own line first."""
+        found = []
+        for line, numbers in sorted(self.cited.items()):
+            if number in numbers:
+                f = next(f for f in self.functions if f.lineno <= line <= f.end_lineno)
+                found.append((line, f.name))
+        return sorted(found, key=lambda place: place[1] != "train")
+
+
+@cache
+def load(name, mtime):
+    return Script(name)
+
+
+def script(directive, name):
+    path = ROOT / f"{name}.py"
+    if not path.is_file():
+        raise directive.error(f"there is no script {name}.py")
+    directive.env.note_dependency(str(path))
+    directive.env.note_dependency(__file__)
+    return load(name, path.stat().st_mtime)
+
+
+def indentation(line):
+    return len(line) - len(line.lstrip())
+
+
+def source_line(line, html, cut=0, label=""):
+    """A line of code, less `cut` of its indentation; where it does not fit it goes on below its own first word."""
+    return f'<span class="src" style="--indent:{indentation(line) - cut}">{label}{html[cut:]}\n</span>'
+
+
+def pseudocode_html(s, numbers):
+    rows, outer = [], min(indent for number, indent, _ in s.pseudocode if number in numbers)
+    for number, indent, text in s.pseudocode:
+        if number not in numbers:
+            continue
+        links = " ".join(
+            f'<a href="#{s.name}-L{line}" title="{escape(name)}">{line}<span class="visually-hidden">, {escape(name)}'
+            "</span></a>"
+            for line, name in s.places(number)
+        )
+        key, rest = re.match(r"((?:input|for|repeat|if|when)\b)?(.*)", text).groups()
+        text = (f"<b>{key}</b>" if key else "") + typeset.html(rest)
+        rows.append(
+            f'<li id="{s.name}-{number}" data-cites="{number}" style="--indent:{indent - outer}">'
+            f'<span class="number">{number}</span><span class="step">{text} '
+            f'<span class="places"><span class="visually-hidden">in the code: line </span>{links}</span></span></li>'
+        )
+    return '<ol class="pseudocode" role="list">\n' + "\n".join(rows) + "\n</ol>"
+
+
+def code_html(s, spans):
+    rows = []
+    for first, last in spans:
+        cut = min(indentation(line) for line in s.lines[first - 1 : last] if line)
+        if rows:
+            rows.append('<span class="gap">⋮\n</span>')
+        for n in range(first, last + 1):
+            html, cites = s.html[n - 1], s.cited.get(n, [])
+            if cites:  # the numbers in the comment, or at the docstring's beginning, become links
+                head, mark, tail = html.rpartition("# (") if "# (" in html else html.partition("(")
+                end = re.match(rf"(?:{CITATION.pattern} ?)*", mark[-1:] + tail).end()
+                linked = CITATION.sub(rf'<a href="#{s.name}-\1">(\1)</a>', (mark[-1:] + tail)[:end])
+                html = head + mark[:-1] + linked + (mark[-1:] + tail)[end:]
+            data = f' data-cites="{" ".join(cites)}"' if cites else ""
+            data += f' data-part="{" ".join(s.part[n])}"' if n in s.part else ""
+            rows.append(
+                f'<span class="line" id="{s.name}-L{n}"{data}><a class="ln" href="#{s.name}-L{n}" tabindex="-1">{n}</a>'
+                f"{source_line(s.lines[n - 1], html, cut)}</span>"
+            )
+    return f'<pre class="code highlight"><code>{"".join(rows)}</code></pre>'
+
+
+class Annotated(SphinxDirective):
+    required_arguments = 1
+    has_content = True  # for a reader on a code host; not shown here
+    option_spec = {"lines": directives.unchanged}  # noqa: RUF012
+
+    def run(self):
+        s = script(self, self.arguments[0])
+        numbers = [number for number, _, _ in s.pseudocode]
+        if "lines" in self.options:
+            first, last = self.options["lines"].split("-")
+            numbers = numbers[numbers.index(first) : numbers.index(last) + 1]
+            within = range(s.train.lineno, s.train.end_lineno + 1)
+            cited = [n for n, cites in s.cited.items() if n in within and set(cites) & set(numbers)]
+            spans = [(min(cited), max(cited))]
+            for f in s.functions:
+                if set(s.part.get(f.lineno, [])) & set(numbers):
+                    spans.append((min([f.lineno, *(x.lineno for x in f.decorator_list)]), f.end_lineno))
+        else:
+            spans = [(s.start, len(s.lines))]
+        try:
+            pseudocode = pseudocode_html(s, numbers)
+        except ValueError as e:
+            raise self.error(f"{s.name}.py: {e}") from e
+        notes = ""
+        if "lines" not in self.options:
+            *notes, commands = s.notes
+            notes = "".join(f"<p>{typeset.html(' '.join(note.split()))}</p>" for note in notes)
+            notes = f'<div class="notes">{notes}<pre>{escape(re.sub("(?m)^ +", "", commands))}</pre></div>'
+        kind = "annotated" if notes else "annotated excerpt"
+        html = (
+            f'<div class="{kind}" data-script="{s.name}">\n'
+            f'<div class="left" role="group" aria-label="Pseudocode of {s.name}.py">'
+            f'<div class="pane">{pseudocode}{notes}</div></div>\n'
+            f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code_html(s, spans)}</div>\n</div>\n'
+        )
+        return [nodes.raw("", html, format="html")]
+
+
+class SiblingDiff(SphinxDirective):
+    """What changed from one script to the next, as a unified diff with both files' line numbers."""
+
+    required_arguments = 2
+    has_content = True
+
+    def run(self):
+        old, new = (script(self, name) for name in self.arguments)
+        matcher = difflib.SequenceMatcher(None, old.lines, new.lines, autojunk=False)
+        places, hunks = [], []
+        for group in matcher.get_grouped_opcodes(2):
+            rows = []
+            for tag, i1, i2, j1, j2 in group:
+                if tag == "equal":
+                    rows += [self.row("same", i + 1, j + 1, new, j) for i, j in zip(range(i1, i2), range(j1, j2))]
+                else:
+                    rows += [self.row("del", i + 1, "", old, i) for i in range(i1, i2)]
+                    rows += [self.row("ins", "", j + 1, new, j) for j in range(j1, j2)]
+            place = self.where(new, group)
+            if places[-1:] == [place]:
+                hunks[-1] += ['<span class="gap">⋮\n</span>', *rows]
+            else:
+                places.append(place)
+                hunks.append(rows)
+        html = "".join(
+            f'<p class="where">{place}</p><pre class="code highlight"><code>{"".join(rows)}</code></pre>'
+            for place, rows in zip(places, hunks)
+        )
+        html = f'<div class="sibling-diff" data-pair="{old.name}-{new.name}">{html}</div>'
+        return [nodes.raw("", html, format="html")]
+
+    @staticmethod
+    def row(kind, i, j, s, index):
+        sign = {"same": " ", "del": "−", "ins": "+"}[kind]
+        label = {"same": "", "del": "taken out: ", "ins": "put in: "}[kind]
+        label = label and f'<span class="visually-hidden">{label}</span>'
+        code = source_line(s.lines[index], s.html[index], 0, label)
+        return (
+            f'<span class="line {kind}"><span class="ln">{i}</span><span class="ln">{j}</span>'
+            f'<span class="sign" aria-hidden="true">{sign}</span>{code}</span>'
+        )
+
+    @staticmethod
+    def where(s, group):
+        """The name of the top-level definition where a hunk's first change is."""
+        first = next(j1 for tag, _, _, j1, _ in group if tag != "equal") + 1
+        if first < s.start:
+            return "The docstring"
+        for n in range(min(first, len(s.lines)), 0, -1):
+            if m := re.match(r"(?:class|def) (\w+)", s.lines[n - 1]):
+                return f"<code>{m[1]}</code>"
+        return "Imports"
+
+
+def add_files(app, pagename, templatename, context, doctree):
+    if 'class="annotated' in context.get("body", ""):
+        app.add_js_file("annotated.js", loading_method="defer")
+
+
+def setup(app):
+    app.add_directive("annotated", Annotated)
+    app.add_directive("sibling-diff", SiblingDiff)
+    app.connect("html-page-context", add_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,128 @@
+"""Parts of pages that are made when the site is built, from what already says it.
+
+```{script-help} sac          the script's own --help; also of `logx play`
+```{paper-list}               docs/papers.yaml; with an argument, of that topic only
+```{coverage-table} a         docs/coverage/a.csv
+```{chapters}                 a toctree whose lines may be patterns; a page is taken once, by the first line it fits
+"""
+
+import contextlib
+import csv
+import importlib
+import io
+import os
+import re
+import sys
+from pathlib import Path
+from unittest import mock
+
+import yaml
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.directives.other import TocTree
+from sphinx.util.docutils import SphinxDirective
+from sphinx.util.matching import patfilter
+
+DOCS = Path(__file__).parents[1]
+
+
+class FromFile(SphinxDirective):
+    has_content = True  # for a reader on a code host; not shown here
+
+    def read(self, path):
+        """The text of a file that this page is made from, or "" if there is none yet."""
+        self.env.note_dependency(str(path))
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    def markdown(self, text):
+        return self.parse_text_to_nodes(text)
+
+
+class ScriptHelp(FromFile):
+    required_arguments = 1
+    optional_arguments = 1
+
+    def run(self):
+        import tyro
+
+        name, *command = self.arguments
+        self.read(DOCS.parent / f"{name}.py")
+        module = importlib.import_module(name)
+        prog, out = " ".join([f"{name}.py", *command]), io.StringIO()
+        with (
+            mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1", "PYTHON_COLORS": "0"}),
+            mock.patch.object(sys, "argv", [prog]),
+            contextlib.redirect_stdout(out),
+            contextlib.suppress(SystemExit),
+        ):
+            tyro.cli(getattr(module, command[0] if command else "Args"), prog=prog, args=["--help"])
+        node = nodes.literal_block(out.getvalue(), out.getvalue().strip("\n"), language="text")
+        node["classes"] += ["script-help"]
+        return [nodes.container("", node, classes=["script-help"])]
+
+
+class PaperList(FromFile):
+    optional_arguments = 1
+    final_argument_whitespace = True
+
+    def run(self):
+        topics = yaml.safe_load(self.read(DOCS / "papers.yaml") or "{}")
+        if self.arguments:
+            topics = {topic: papers for topic, papers in topics.items() if topic == self.arguments[0]}
+            if not topics:
+                raise self.error(f"papers.yaml has no topic {self.arguments[0]!r}")
+        out = []
+        for topic, papers in topics.items():
+            if not self.arguments:
+                out += [f"## {topic}", ""]
+            for paper in papers:
+                link = f"https://arxiv.org/abs/{paper['arxiv']}" if paper.get("arxiv") else paper["url"]
+                star = "★ " if paper.get("star") else ""
+                where = f", arXiv:{paper['arxiv']}" if paper.get("arxiv") else ""
+                out.append(
+                    f"- {star}[{paper['title']}](<{link}>) ({paper['authors']}, {paper['year']}{where}). {paper['why']}"
+                )
+            out.append("")
+        return self.markdown("\n".join(out))
+
+
+class CoverageTable(FromFile):
+    required_arguments = 1
+
+    def run(self):
+        rows = list(csv.DictReader(io.StringIO(self.read(DOCS / "coverage" / f"{self.arguments[0]}.csv"))))
+        if not rows:
+            return self.markdown("*Not written yet.*")
+        out = ["| topic | where | remark |", "| --- | --- | --- |"]
+        for row in rows:
+            item, where, remark = ((row[key] or "").strip().replace("|", r"\|") for key in ("item", "where", "remark"))
+            if where != "left out":
+                where = f"[{where}](/{where})"
+            out.append(f"| {item} | {where} | {remark} |")
+        return self.markdown("\n".join(out))
+
+
+class Chapters(TocTree):
+    def run(self):
+        pages = {}
+        for line in self.content:
+            pages |= dict.fromkeys(patfilter(sorted(self.env.found_docs), line))
+        self.content = StringList(list(pages), source=self.env.docname)
+        self.env.note_reread()  # pages come and go
+        return super().run()
+
+
+def plain_docstring(app, what, name, obj, options, lines):
+    """Our docstrings are plain text, where * and _ and | mean themselves; `x` is code."""
+    for i, line in enumerate(lines):
+        parts = re.split("(`[^`]+`)", line)
+        lines[i] = "".join(f"`{x}`" if x.startswith("`") else re.sub(r"([*|\\]|_\b)", r"\\\1", x) for x in parts)
+
+
+def setup(app):
+    app.add_directive("chapters", Chapters)
+    app.connect("autodoc-process-docstring", plain_docstring)
+    app.add_directive("script-help", ScriptHelp)
+    app.add_directive("paper-list", PaperList)
+    app.add_directive("coverage-table", CoverageTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

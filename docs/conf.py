@@ -1,0 +1,35 @@
+"""The book: python -m sphinx -W -b html docs docs/_build"""
+
+import sys
+from pathlib import Path
+
+DOCS = Path(__file__).parent
+sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]  # our extensions; logx.py, for its page
+
+project = "Spinning Up in Deep RL, for today"
+html_title = project
+language = "en"
+extensions = ["myst_parser", "sphinx.ext.autodoc", "katex", "annotated", "generated"]
+exclude_patterns = ["_build", "_ext"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]
+myst_heading_anchors = 3
+myst_dmath_double_inline = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_math_renderer = "katex"  # shipped with the site, in _static/katex
+html_copy_source = False
+html_show_sourcelink = False
+html_show_copyright = False
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+
+linkcheck_timeout = 30
+linkcheck_anchors = False
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]

@@ -132,25 +132,25 @@ class Logger:
         self.writer = rank == 0 and SummaryWriter(self.dir, purge_step=self.step + 1 if args.resume else None)
 
     def store(self, values):
-        """Keeps {column: number or tensor} for the epoch's row, which gets the mean over all that is stored."""
-        for name, x in values.items():
-            self.values[name].append(torch.as_tensor(x, dtype=torch.float32).detach())
+        """Keeps {column: number, list, or tensor, of which the mean} for the epoch's row: the mean over all of it."""
+        for name, x in values.items():  # numbers: thousands of small tensors, kept, would scatter the memory
+            self.values[name] += [x.mean().item()] if isinstance(x, torch.Tensor) else np.ravel(x).tolist()
 
     def episode(self, step, ep_ret, ep_len):
         """Logs a finished episode, moves the bar, and stops the run if a loss or value stored last is not finite."""
-        check_finite(step, {name: xs[-1].sum() for name, xs in self.values.items() if xs and "charts" not in name})
+        check_finite(step, {name: xs[-1] for name, xs in self.values.items() if xs and "charts" not in name})
         self.store({"charts/episodic_return": ep_ret, "charts/episodic_length": ep_len})
         self.bar.set_postfix_str(f"return {ep_ret:.1f}", refresh=False)
         self.bar.update(step - self.bar.n)
 
     def end_epoch(self, step):
         """Writes the epoch's row to progress.csv, TensorBoard and the screen, then the checkpoint."""
-        check_finite(step, {name: xs[-1].sum() for name, xs in self.values.items() if xs})
+        check_finite(step, {name: xs[-1] for name, xs in self.values.items() if xs})
         now, sps = time.perf_counter(), (step - self.step) / (time.perf_counter() - self.epoch_started)
         self.step, self.epoch_started, epoch = step, now, len(self.rows) + 1
         row = {"global_step": step, "epoch": epoch, "time": self.time + now - self.started, "charts/SPS": sps}
         for name, xs in self.values.items():
-            row[name], *spread = stats(torch.cat([x.ravel() for x in xs]) if xs else [])
+            row[name], *spread = stats(xs)
             if name.endswith("episodic_return"):
                 row |= zip([name + "_std", name + "_min", name + "_max"], spread, strict=True)
             xs.clear()

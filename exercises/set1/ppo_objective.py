@@ -1,0 +1,20 @@
+"""Exercise 1.8: PPO's clipped objective, and the estimate of KL that stops its steps.
+
+    L = mean_B min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â),   ρ = π_θ(a|s) / π_old(a|s)
+
+The minimum is there for a reason: think of an action with Â > 0 that has become less likely.
+
+    python exercises/check.py ppo_objective
+"""
+
+import torch
+
+
+def ppo_loss(logp, logp_old, adv, clip_ratio):
+    """−L, to be minimised. Log-probabilities of π_θ and of π_old, and advantages, all (B,) -> scalar."""
+    raise NotImplementedError  # your code here
+
+
+def approx_kl(logp, logp_old):
+    """The estimate of KL(π_old ‖ π_θ) from actions that π_old has drawn: the mean of log π_old − log π_θ. -> scalar"""
+    raise NotImplementedError  # your code here

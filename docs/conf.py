@@ -23,6 +23,8 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
+html_favicon = "_static/favicon.svg"
 html_math_renderer = "katex"  # shipped with the site, in _static/katex
 html_copy_source = False
 html_show_sourcelink = False
@@ -33,3 +35,11 @@ pygments_dark_style = "a11y-high-contrast-dark"
 linkcheck_timeout = 30
 linkcheck_anchors = False
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
+
+
+def setup(app):
+    def level(app, pagename, templatename, context, doctree):  # headings in the navigation have a level
+        tree = context.get("furo_navigation_tree", "")
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+    app.connect("html-page-context", level, priority=900)  # after Furo has made it

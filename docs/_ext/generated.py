@@ -35,7 +35,7 @@ class FromFile(SphinxDirective):
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def markdown(self, text):
-        return self.parse_text_to_nodes(text)
+        return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 class ScriptHelp(FromFile):
@@ -48,16 +48,18 @@ class ScriptHelp(FromFile):
         name, *command = self.arguments
         self.read(DOCS.parent / f"{name}.py")
         module = importlib.import_module(name)
-        prog, out = " ".join([f"{name}.py", *command]), io.StringIO()
+        prog = " ".join([f"{name}.py", *command])
+        out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
         with (
-            mock.patch.dict(os.environ, {"COLUMNS": "100", "NO_COLOR": "1", "PYTHON_COLORS": "0"}),
+            mock.patch.dict(os.environ, {"COLUMNS": "88", "NO_COLOR": "1", "PYTHON_COLORS": "0"}),
             mock.patch.object(sys, "argv", [prog]),
             contextlib.redirect_stdout(out),
             contextlib.suppress(SystemExit),
         ):
             tyro.cli(getattr(module, command[0] if command else "Args"), prog=prog, args=["--help"])
-        node = nodes.literal_block(out.getvalue(), out.getvalue().strip("\n"), language="text")
-        node["classes"] += ["script-help"]
+        out.seek(0)
+        text = "\n".join(line.rstrip() for line in out.read().strip("\n").splitlines())
+        node = nodes.literal_block(text, text, language="text")
         return [nodes.container("", node, classes=["script-help"])]
 
 
@@ -74,7 +76,7 @@ class PaperList(FromFile):
         out = []
         for topic, papers in topics.items():
             if not self.arguments:
-                out += [f"## {topic}", ""]
+                out += [f"### {topic}", ""]
             for paper in papers:
                 link = f"https://arxiv.org/abs/{paper['arxiv']}" if paper.get("arxiv") else paper["url"]
                 star = "★ " if paper.get("star") else ""

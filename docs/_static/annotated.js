@@ -1,5 +1,5 @@
 // The annotated script: the pseudocode line under the mouse or the keyboard lights up the code that cites its number,
-// and a code line its pseudocode. A line that was jumped to (its anchor is in the address) stays lit.
+// and a code line its pseudocode. A line that was clicked or tapped, or jumped to, stays lit.
 for (const box of document.querySelectorAll(".annotated")) {
   const numbers = (el) => {
     const line = el instanceof Element && el.closest("[data-cites], [data-part]");
@@ -7,10 +7,11 @@ for (const box of document.querySelectorAll(".annotated")) {
   };
   let pointed = null;
   let focused = null;
+  let clicked = null;
 
   const light = () => {
     const anchor = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const lit = pointed ?? focused ?? numbers(anchor) ?? [];
+    const lit = pointed ?? focused ?? clicked ?? numbers(anchor) ?? [];
     for (const line of box.querySelectorAll("[data-cites], [data-part]")) {
       const has = (list) => lit.some((n) => (list ?? "").split(" ").includes(n));
       line.classList.toggle("lit", has(line.dataset.cites));
@@ -21,6 +22,7 @@ for (const box of document.querySelectorAll(".annotated")) {
   box.addEventListener("pointerleave", () => ((pointed = null), light()));
   box.addEventListener("focusin", (e) => ((focused = numbers(e.target)), light()));
   box.addEventListener("focusout", () => ((focused = null), light()));
-  addEventListener("hashchange", light);
+  box.addEventListener("click", (e) => ((clicked = numbers(e.target)), light()));
+  addEventListener("hashchange", () => ((clicked = null), light()));
   light();
 }

@@ -2,5 +2,4 @@
 for (const el of document.querySelectorAll(".math")) {
   const displayMode = el.tagName === "DIV";
   katex.render(el.dataset.tex ?? el.textContent, el, { displayMode, throwOnError: false, strict: "ignore" });
-  if (displayMode && el.scrollWidth > el.clientWidth) el.tabIndex = 0; // the keyboard can scroll it
 }

@@ -116,6 +116,7 @@ function mount(el, spec) {
     const row = document.createElement("label");
     const input = Object.assign(document.createElement("input"), { type: "range", min, max, step, value, name: id });
     const output = document.createElement("output");
+    input.setAttribute("aria-label", label);
     row.append(`${label} `, output, input);
     form.append(row);
     return { input, output, name };

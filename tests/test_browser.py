@@ -1,0 +1,251 @@
+"""The built site in Debian's chromium: what is typeset, lights up and moves; no console error, no request leaves, and
+axe-core finds nothing against WCAG 2.1 A and AA."""
+
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from helpers import ROOT
+from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from test_site import citing, pages, site  # noqa: F401 (site is a fixture)
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver")
+
+FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+FLAGS += " --disable-component-update --disable-sync --hide-scrollbars"
+DESKTOP, PHONE = (1280, 900), (390, 844)
+FIGURES = sorted(p.stem for p in (ROOT / "docs" / "_static" / "figures").glob("*.js") if p.stem != "figures")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
+        options.add_argument(flag)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    os.environ["SE_AVOID_STATS"] = "true"
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def show(browser, site):  # noqa: F811
+    """show(page, size) opens a page as a file, in a window of that size; at the end there must be no complaint."""
+    read_logs(browser)
+    shown = []
+
+    def go(page, size=DESKTOP, base=None):
+        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        shown.append(page)
+        browser.get("about:blank")
+        browser.get(f"{base or site.as_uri()}/{page}")
+        return browser
+
+    yield go
+    said, asked = read_logs(browser)
+    assert not said
+    network = [urlsplit(url) for url in asked if re.match("https?|wss?", url)]
+    assert not [url for url in network if url.hostname != "127.0.0.1"]
+    assert len(asked) >= len(shown)
+
+
+def read_logs(browser):
+    """What the console said and which addresses were asked for since the last call."""
+    said, asked = browser.get_log("browser"), []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+            asked.append(message["params"].get("request", message["params"])["url"])
+    return said, asked
+
+
+@pytest.fixture(scope="module")
+def server(site):  # noqa: F811
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+UNTYPESET = "return [...document.querySelectorAll('.math:not(:has(.katex))')].map(e => e.outerHTML)"
+LOADED = "[...f].filter(x => x.family.startsWith('KaTeX') && x.status == 'loaded').length"
+IN_VIEW = "const r = document.getElementById(arguments[0]).getBoundingClientRect(); "
+IN_VIEW += "return r.top >= 0 && r.bottom < innerHeight"
+WRONG = "return [...document.querySelectorAll('.katex-error')].map(e => e.title)"
+TOO_WIDE = "return document.documentElement.scrollWidth - innerWidth"
+
+
+def test_every_page_fits_a_phone_with_its_mathematics_typeset(show, site):  # noqa: F811
+    formulas = 0
+    for page in pages(site):
+        browser = show(page.relative_to(site), PHONE)
+        assert browser.execute_script(UNTYPESET) == [], page
+        assert browser.execute_script(WRONG) == [], page
+        assert browser.execute_script(TOO_WIDE) <= 0, page
+        formulas += len(browser.find_elements(By.CSS_SELECTOR, ".math .katex"))
+    assert formulas > 500
+
+
+@pytest.mark.parametrize("page", ["index.html", "algorithms/sac-annotated.html", "figures.html"])
+def test_served_over_http(page, show, server):
+    browser = show(page, base=server)
+    assert browser.find_elements(By.CSS_SELECTOR, ".katex") and browser.execute_script(UNTYPESET) == []
+    assert browser.execute_script(f"return document.fonts.ready.then(f => {LOADED})") > 0
+
+
+# the annotated script
+
+
+def lit(browser, kind):
+    found = browser.execute_script(f"return [...document.querySelectorAll('.line.{kind}')].map(e => e.id)")
+    return {int(x.split("-L")[1]) for x in found}
+
+
+def lit_steps(browser):
+    return browser.execute_script("return [...document.querySelectorAll('.pseudocode .lit')].map(e => e.dataset.cites)")
+
+
+def point_at(browser, css):
+    element = browser.find_element(By.CSS_SELECTOR, css)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    ActionChains(browser, duration=0).move_to_element(element).perform()
+
+
+@pytest.mark.parametrize("name, number", [("sac", "12"), ("sac", "14"), ("ppo", "6"), ("trpo", "7b")])
+def test_mouse_on_pseudocode_lights_the_code_and_back(name, number, show):
+    lines, parts = citing(name, number)
+    browser = show(f"algorithms/{name}-annotated.html")
+    assert not lit(browser, "lit") and not lit(browser, "lit-part")
+    point_at(browser, f"[id='{name}-{number}'] .number")
+    assert (lit(browser, "lit"), lit(browser, "lit-part"), lit_steps(browser)) == (lines, parts, [number])
+    point_at(browser, "h1")
+    assert not lit(browser, "lit") and not lit_steps(browser)
+    for line in lines:
+        point_at(browser, f"[id='{name}-L{line}'] .src")
+        assert number in lit_steps(browser)
+    point_at(browser, f"[id='{name}-L{max(parts)}'] .src")  # a line of a function that cites the number as a whole
+    assert number in lit_steps(browser)
+
+
+def test_keyboard_on_pseudocode_lights_the_code_and_leads_there(show):
+    lines, parts = citing("sac", "12")
+    browser = show("algorithms/sac-annotated.html#sac-11")
+    for _ in range(10):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        if lit_steps(browser) == ["12"]:
+            break
+    assert (lit(browser, "lit"), lit(browser, "lit-part")) == (lines, parts)
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    line = int(re.search(r"#sac-L(\d+)$", browser.current_url)[1])
+    assert line in lines
+    WebDriverWait(browser, 5).until(lambda _: browser.execute_script(IN_VIEW, f"sac-L{line}"))  # it scrolls smoothly
+    assert browser.execute_script(IN_VIEW, "sac-12")  # the pseudocode has stayed beside it
+    browser.switch_to.active_element.send_keys(Keys.TAB)  # the number in the comment
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.current_url.endswith("#sac-12")
+
+
+def test_a_tap_keeps_a_line_lit_on_a_phone(show):
+    browser = show("algorithms/ddpg-annotated.html", PHONE)
+    browser.execute_script("document.querySelector('[id=\"ddpg-15\"] .step').click()")
+    assert lit(browser, "lit") == citing("ddpg", "15")[0]
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_columns_stand_side_by_side_or_stacked(size, show):
+    browser = show("algorithms/td3-annotated.html", size)
+    left, right = (browser.find_element(By.CSS_SELECTOR, f".annotated .{side}").rect for side in ("left", "right"))
+    if size == DESKTOP:
+        assert right["x"] >= left["x"] + left["width"] and right["y"] == left["y"]
+    else:
+        assert right["y"] >= left["y"] + left["height"] and right["x"] == left["x"]
+
+
+def test_without_scripts_everything_can_be_read(show):
+    browser = show("index.html")
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        show("algorithms/sac-annotated.html")
+        assert "π_θ(·|s)" in browser.find_element(By.ID, "sac-4").text
+        assert "y = compute_targets(ac, ac_targ, batch, args)" in browser.find_element(By.ID, "sac-L251").text
+        show("figures.html")
+        for name in FIGURES:
+            assert browser.find_element(By.CSS_SELECTOR, f"#figure-{name} svg").rect["height"] > 100
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+# the figures
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_moves_under_the_keyboard(name, show):
+    browser = show("figures.html")
+    figure = browser.find_element(By.ID, f"figure-{name}")
+    sliders = figure.find_elements(By.CSS_SELECTOR, "input[type=range]")
+    assert len(sliders) >= 2
+
+    def state():
+        parts = [
+            figure.find_element(By.CSS_SELECTOR, css).get_attribute("innerHTML") for css in (".drawing", ".reading")
+        ]
+        return [*parts, *(x.text for x in figure.find_elements(By.TAG_NAME, "output"))]
+
+    readings = {state()[1]}
+    for slider in sliders:
+        for key in (Keys.ARROW_RIGHT, Keys.END, Keys.HOME):
+            before = state()
+            slider.send_keys(key)
+            after = state()
+            assert before[0] != after[0] and before[2:] != after[2:], f"{slider.get_attribute('name')}, {key}"
+            assert not re.search("NaN|undefined|Infinity", "".join(after))
+            readings.add(after[1])
+    assert len(readings) > 3
+    assert all(x.accessible_name.strip() for x in sliders)
+
+
+# WCAG
+
+KINDS = (
+    "index rl/key-concepts algorithms/sac algorithms/sac-annotated figures benchmarks exercises/index research papers"
+)
+KINDS += " user/command-line user/logx coverage differences-from-sb3 search genindex"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("page", KINDS.split())
+def test_axe_core_finds_nothing(page, theme, show, site):  # noqa: F811
+    if not AXE.exists():
+        pytest.skip(f"{AXE.relative_to(ROOT)} is missing: npm install --no-save --no-package-lock axe-core")
+    if not (site / f"{page}.html").exists():
+        pytest.skip(f"there is no page {page}")
+    browser = show(f"{page}.html")
+    browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
+    browser.execute_script(AXE.read_text())
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+    run = "axe.run({runOnly: arguments[0], preload: false}).then(r => arguments[1](r.violations))"
+    violations = browser.execute_async_script(run, tags)
+    brief = [(v["id"], v["help"], [n["html"][:150] for n in v["nodes"][:3]]) for v in violations]
+    assert not brief, json.dumps(brief, indent=1)

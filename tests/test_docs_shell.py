@@ -1,0 +1,200 @@
+"""Every line of a ```sh block in README.md and docs/ runs once in a short form, or is listed with the reason why not.
+
+A line that starts one of the six scripts is shortened by a rule, since flags given later win. Any other new line needs
+an entry in SHORT or NOT_RUN.
+"""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+from helpers import ROOT, SCRIPTS
+
+PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in p.parts)]
+COPIES = ["my_ppo", "ppo_entropy"]  # what the pages make of ppo.py
+TINY = dict.fromkeys(
+    SCRIPTS + COPIES, "--total-timesteps 200 --steps-per-epoch 100 --hidden-sizes 8 --max-episode-steps 50"
+)
+for script in ("ddpg", "td3", "sac"):
+    TINY[script] += " --start-steps 50 --update-after 150 --num-test-episodes 1 --replay-size 300"
+
+# line -> what runs instead; {tiny} as above, {ppo}, {sac} and the like: the folder of a run
+SHORT = {
+    "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
+    r"printf 'alpha:4\nbeta:4\n' > hosts": r"printf 'alpha:4\nbeta:4\n' > hosts && test $(wc -l < hosts) = 2",
+    "mpirun -f hosts -np 8 python ppo.py": "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}",
+    "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # as the last one
+    "cp ppo.py my_ppo.py     # my_ppo.py and logx.py are all it needs": "cp ppo.py other.py; cmp ppo.py other.py",
+    "cp ppo.py my_ppo.py": "",
+    "diff ppo.py my_ppo.py   # your idea, and nothing else": "diff ppo.py my_ppo.py",
+    "diff ppo.py my_ppo.py": "diff ppo.py ppo_entropy.py || test $? = 1",
+    "diff ppo.py runs/CartPole-v1__ppo_entropy__0__1795394449/ppo_entropy.py": (
+        "diff ppo.py {ppo_entropy}/ppo_entropy.py || test $? = 1"
+    ),
+    (
+        "diff <(cut -d, -f1,2,5- runs/*__ppo__77__*/progress.csv) "
+        "<(cut -d, -f1,2,5- runs/*__ppo_entropy__77__*/progress.csv)"
+    ): "diff <(cut -d, -f1,2,5- {ppo}/progress.csv) <(cut -d, -f1,2,5- {ppo_entropy}/progress.csv)",
+    (line := "python -m pytest -p no:cacheprovider test_ppo_entropy.py"): line,
+    "python ppo.py --resume runs/Hopper-v4__ppo__1__1795394449 --total-timesteps 600000": (
+        "cp -r {ppo} longer; python ppo.py --resume longer --total-timesteps 300; grep -q ^300, longer/progress.csv"
+    ),
+    "python sac.py --resume runs/Hopper-v4__sac__1__1795394449": "python sac.py --resume {sac}",
+    "mpirun -np 4 python ppo.py --resume runs/Hopper-v4__ppo__0__1795394449": "",  # like the last two
+}
+
+# pattern of the whole line -> why it does not run
+NOT_RUN = {
+    r"python3 -m venv \.venv( && \.venv/bin/pip install -r requirements\.txt)?": "downloads; .ci/run does it",
+    r"(\.venv/bin/)?pip install .*": "downloads; .ci/run does it with requirements.txt",
+    r"\. \.venv/bin/activate": "the tests run in that environment",
+    r"(.* && )?\.venv/bin/python -m pytest.*": "it would start this test again; .ci/run does it",
+    r"\.venv/bin/python -m sphinx .*": "the tests of the site build it",
+    r"python benchmark/.*": "hours, or needs results; the tests of benchmark/ call its parts",
+    r"python exercises/.*": "the tests of the exercises call the checker",
+    r"python docs/rl/examples/\w+\.py.*": "a minute each; the tests of the examples run them in a short form",
+}
+
+
+def shell_lines():
+    blocks = (block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S))
+    lines = (line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+
+
+def shorten(line):
+    """The short form of a line; None if no rule is for it, "" if it is not run."""
+    if line in SHORT:
+        return SHORT[line].replace("{tiny}", TINY["ppo"])
+    if any(re.fullmatch(pattern, line) for pattern in NOT_RUN):
+        return ""
+    command = line.rpartition(" && ")[2] if ".venv/bin/pip" in line else line
+    command = re.sub(r"^for s in [\d ]+; do", "for s in 1; do", re.sub(r"-np \d+", "-np 2", command))
+    command = re.sub(r"^for c in [\d. ]+; do for s in [\d ]+; do", "for c in 0.1; do for s in 1; do", command)
+    if play := re.fullmatch(r"(python logx\.py play) runs/\w+-v\d__(\w+?)__\d+__\d+(.*)", command):
+        return f"{play[1]} {{{play[2]}}}{play[3]} --episodes 1"
+    start = re.fullmatch(r"(.*?(?:^| |/)python (\w+)\.py\b[^;&#]*?)( *(?:[;&#].*)?)", command)
+    return f"{start[1]} {TINY[start[2]]}{start[3]}" if start and start[2] in TINY and "--resume" not in line else None
+
+
+LINES = shell_lines()
+COMMANDS = list(dict.fromkeys(filter(None, map(shorten, LINES))))
+PLAIN = re.compile(
+    r"(\.venv/bin/)?python \w+\.py [^;&|<>$#]*"
+)  # those run in one process, forked for each: torch loads once
+RUNNER = """
+import json, os, runpy, sys
+import gymnasium, imageio, mujoco, torch, torch.utils.tensorboard, tqdm, tyro
+gymnasium.make("Pendulum-v1"), gymnasium.make("HalfCheetah-v4")
+sys.path[0] = os.getcwd()
+codes = []
+for i, argv in enumerate(json.load(sys.stdin)):
+    pid = os.fork()
+    if pid == 0:
+        out = os.open(f"out{i}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(out, 1), os.dup2(out, 2)
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name="__main__")
+        sys.stdout.flush()
+        os._exit(0)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(json.dumps(codes))
+"""
+
+
+def run_plain(house, commands):
+    """Runs lines that start a script, in the house; {line: (exit code, what it printed)}."""
+    argvs = [shlex.split(command)[1:] for command in commands]
+    done = house.run([sys.executable, "-c", RUNNER], input=json.dumps(argvs))
+    assert done.returncode == 0, done.stderr
+    return {
+        c: (code, (house.dir / f"out{i}").read_text())
+        for i, (c, code) in enumerate(zip(commands, json.loads(done.stdout)))
+    }
+
+
+class House:
+    """A folder as a reader has it after install.md, with what the pages tell him to save, and some runs."""
+
+    def __init__(self, folder):
+        self.dir = folder
+        for path in ROOT.glob("*.py"):
+            shutil.copy(path, folder)
+        (folder / ".venv").symlink_to(sys.prefix)
+        shutil.copy(folder / "ppo.py", folder / "my_ppo.py")
+        running, editing = ((ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing"))
+        (folder / "corridor.py").write_text(
+            re.search(r"`corridor\.py`:\n\n```python\n(.*?)^```$", running, re.M | re.S)[1]
+        )
+        test = re.search(r"`test_ppo_entropy\.py`:\n\n```py\n(.*?)^```$", editing, re.M | re.S)[1]
+        (folder / "test_ppo_entropy.py").write_text(test)
+        diff = re.search(r"^```diff\n(.*?)^```$", editing, re.M | re.S)[1]
+        patched = self.run(["patch", "--fuzz=0", "--output=ppo_entropy.py", "ppo.py"], input=diff)
+        assert patched.returncode == 0, f"the diff in editing.md no longer fits ppo.py:\n{patched.stdout}"
+        self.runs = {}
+
+    def run(self, command, **kwargs):
+        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY")}
+        env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, cwd=self.dir, env=env, capture_output=True, text=True, timeout=300, **kwargs)
+
+    def train(self):
+        """A run of each kind that lines speak of, once."""
+        if not self.runs:
+            starts = {"sac": "Pendulum-v1", "ppo": "CartPole-v1", "ppo_entropy": "CartPole-v1"}
+            starts = {name: f"python {name}.py --env-id {env} --seed 77 {TINY[name]}" for name, env in starts.items()}
+            done = run_plain(self, starts.values())
+            assert all(code == 0 for code, _ in done.values()), done
+            self.runs = {name: next((self.dir / "runs").glob(f"*__{name}__77__*")) for name in starts}
+        return self.runs
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    return House(tmp_path_factory.mktemp("house"))
+
+
+def test_every_line_has_a_rule():
+    missing = [line for line in LINES if shorten(line) is None]
+    assert not missing, "run these in a short form (SHORT), or say why not (NOT_RUN):\n" + "\n".join(missing)
+    assert not SHORT.keys() - set(LINES), "no page has these lines any more"
+
+
+def test_lines_that_start_a_script(house):
+    done = run_plain(house, [c for c in COMMANDS if PLAIN.fullmatch(c) and "{" not in c])
+    failed = [f"{command}\nexit code {code}\n{out}" for command, (code, out) in done.items() if code]
+    assert not failed, "\n\n".join(failed)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if not PLAIN.fullmatch(c) or "{" in c])
+def test_line(house, command):
+    if "--video" in command:
+        try:
+            gym.make("Pendulum-v1", render_mode="rgb_array").reset()
+        except Exception as e:
+            pytest.skip(f"cannot render here: {e}")
+    if command.startswith("mpirun") and not shutil.which(
+        "mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    ):
+        pytest.skip("there is no mpirun")
+    if "{" in command:
+        command = command.format(**house.train())
+    elif "tensorboard" in command:
+        house.train()
+    done = house.run(["bash", "-euo", "pipefail", "-c", command])
+    assert done.returncode == 0, done.stdout + done.stderr
+    if command.startswith("for "):  # `wait` and a loop forget how those before the last ended
+        assert "Traceback" not in done.stderr and "Done. See it act" in done.stderr, done.stderr
+
+
+def test_corridor_can_be_learned(house):
+    code, out = run_plain(house, ["python ppo.py --env-id corridor:Corridor-v0 --total-timesteps 8000"]).popitem()[1]
+    returns = [float(x) for x in re.findall(r"charts/episodic_return (\S+)", out)]
+    assert code == 0 and returns[-1] > returns[0], out

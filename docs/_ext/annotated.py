@@ -4,12 +4,13 @@
     ```
     ```{annotated} sac
     :lines: 11-12
+    :lit: 12
     ```
     ```{sibling-diff} ddpg td3
     ```
 
 A code line belongs to pseudocode line 12 if it ends with the comment `# (12)`, a function if its docstring begins with
-`(12)`. The second form shows only some lines of the pseudocode, and the code that cites them.
+`(12)`. The second form shows only some lines of the pseudocode, and the code that cites them; line 12 is lit at first.
 """
 
 import ast
@@ -31,6 +32,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
 CITATION = re.compile(r"\((\d+[a-z]?)\)")
+BREAKABLE = re.compile(r'<span class="p">[^<]*[(\[]</span>|(?<=[\w)\]]</span>)(?=<span class="o">\.</span>)')
 
 
 class Script:
@@ -104,7 +106,10 @@ def indentation(line):
 
 def source_line(line, html, cut=0, label=""):
     """A line of code, less `cut` of its indentation; where it does not fit it goes on below its own first word."""
-    return f'<span class="src" style="--indent:{indentation(line) - cut}">{label}{html[cut:]}\n</span>'
+    indent = indentation(line) - cut
+    html = re.sub(r"^((?:<span[^>]*>)*)\s+", r"\1", html)
+    html = BREAKABLE.sub(r"\g<0><wbr>", html)  # where a long line may be broken on a phone
+    return f'<span class="src" style="--indent:{indent}">{label}<span class="in">{" " * indent}</span>{html}\n</span>'
 
 
 def pseudocode_html(s, numbers):
@@ -152,7 +157,7 @@ def code_html(s, spans):
 class Annotated(SphinxDirective):
     required_arguments = 1
     has_content = True  # for a reader on a code host; not shown here
-    option_spec = {"lines": directives.unchanged}  # noqa: RUF012
+    option_spec = {"lines": directives.unchanged, "lit": directives.unchanged}  # noqa: RUF012
 
     def run(self):
         s = script(self, self.arguments[0])
@@ -179,7 +184,7 @@ class Annotated(SphinxDirective):
             notes = f'<div class="notes">{notes}<pre>{escape(re.sub("(?m)^ +", "", commands))}</pre></div>'
         kind = "annotated" if notes else "annotated excerpt"
         html = (
-            f'<div class="{kind}" data-script="{s.name}">\n'
+            f'<div class="{kind}" data-script="{s.name}" data-lit="{self.options.get("lit", "")}">\n'
             f'<div class="left" role="group" aria-label="Pseudocode of {s.name}.py">'
             f'<div class="pane">{pseudocode}{notes}</div></div>\n'
             f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code_html(s, spans)}</div>\n</div>\n'

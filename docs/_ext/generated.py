@@ -90,9 +90,12 @@ class PaperList(FromFile):
 
 class CoverageTable(FromFile):
     required_arguments = 1
+    final_argument_whitespace = True
 
     def run(self):
-        rows = list(csv.DictReader(io.StringIO(self.read(DOCS / "coverage" / f"{self.arguments[0]}.csv"))))
+        rows = []
+        for part in self.arguments[0].split():
+            rows += csv.DictReader(io.StringIO(self.read(DOCS / "coverage" / f"{part}.csv")))
         if not rows:
             return self.markdown("*Not written yet.*")
         out = ["| topic | where | remark |", "| --- | --- | --- |"]

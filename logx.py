@@ -118,8 +118,7 @@ class Logger:
     """Rows, curves, progress bar and checkpoints of one run in the folder `dir`; training begins at step `step`.
 
     script: is copied there. columns: all names to be stored; *episodic_return gets _std, _min, _max besides. tracked:
-    has state_dict() and load_state_dict(), for checkpoints; a finished run's lacks the buffer, `buf`. Raises OSError.
-    """
+    has state_dict() and load_state_dict(), for checkpoints; a finished run's lacks the buffer `buf`. Raises OSError."""
 
     def __init__(self, args, script, columns, env, **tracked):
         self.args, self.script, self.env, self.tracked = args, Path(script), env, tracked
@@ -185,10 +184,9 @@ class Logger:
         if rank == 0:
             Path(self.dir, self.script.name).write_bytes(self.script.read_bytes())
             git = f"git -C '{self.script.resolve().parent}' describe --always --dirty --abbrev=40 --exclude='*' 2>&1"
-            config = {"args": vars(a), "ranks": size, "commit": subprocess.getoutput(git), "python": sys.version}
-            loaded = sys.modules.keys() & {"torch", "gymnasium", "numpy", "mujoco"}
-            config |= {name: sys.modules[name].__version__ for name in sorted(loaded)}
-            Path(self.dir, "config.json").write_text(json.dumps(config, indent=2) + "\n")
+            made = {"args": vars(a), "ranks": size, "commit": subprocess.getoutput(git), "python": sys.version}
+            made |= {m: sys.modules[m].__version__ for m in "gymnasium mujoco numpy torch".split() if m in sys.modules}
+            Path(self.dir, "config.json").write_text(json.dumps(made, indent=2) + "\n")
         self._save(finished=False)
 
     def _restore(self):
@@ -275,6 +273,8 @@ def main(train, Args):
 
 def play(run: tyro.conf.Positional[str], episodes: int = 10, stochastic: bool = False, video: str | None = None):
     """Runs a run's agent. --stochastic: sample its actions, as in training; --video: write an MP4, show no window."""
+    if episodes < 1 or not (video or ".mp4").endswith(".mp4"):
+        raise Stop("--episodes must be 1 or more, and --video a file that ends in .mp4")
     window = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() or sys.platform in ("darwin", "win32")
     os.environ.setdefault("MUJOCO_GL", "glfw" if window else "egl")
     state = read_checkpoint(run)
@@ -296,5 +296,5 @@ def play(run: tyro.conf.Positional[str], episodes: int = 10, stochastic: bool = 
 
 if __name__ == "__main__":
     sys.modules["logx"] = sys.modules[__name__]  # for the script, which imports it
-    sys.argv[:2] = [" ".join(sys.argv[:2])]  # "logx.py play", in the messages
+    sys.argv[: 1 + (sys.argv[1:2] == ["play"])] = [f"{sys.argv[0]} play"]  # in the messages
     main(lambda nothing: None, play)  # the parser calls play

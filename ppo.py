@@ -267,7 +267,7 @@ def train(args):
             s, ep_ret, ep_len = s2, ep_ret + r, ep_len + 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "a last observation": buf.s_end})
 
         batch = compute_batch(ac, buf, args)  # (4) (5)
         logger.store(update_pi(ac, batch, args, pi_optimizer))  # (6) (7)

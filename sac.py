@@ -65,7 +65,7 @@ class Args:
         logx.check_range(self, 0, 2**32 - 1, "seed")
         logx.check_range(self, 0, np.inf, "pi_lr", "q_lr", "start_steps", "update_after", "num_test_episodes")
         logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
-        logx.check_range(self, 1, np.inf, "replay_size", "batch_size")
+        logx.check_range(self, 1, 10**8, "replay_size", "batch_size")
         logx.check_range(self, 1e-6 if self.learn_alpha else 0, np.inf, "alpha")
 
 
@@ -100,7 +100,7 @@ class Actor(nn.Module):
         std = log_std.clamp(-20, 2).exp()
         u = mu if deterministic else mu + std * torch.randn_like(mu)
         # log π(a|s) = log N(u; μ, σ) − Σ log(1 − tanh²(u)); the correction is written so that it holds for large u too
-        logp = Normal(mu, std).log_prob(u) - 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
+        logp = Normal(mu, std, validate_args=False).log_prob(u) - 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
         return torch.tanh(u), logp.sum(dim=-1)
 
 

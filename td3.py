@@ -67,7 +67,7 @@ class Args:
         logx.check_range(self, 0, 2**32 - 1, "seed")
         logx.check_range(self, 0, np.inf, "pi_lr", "q_lr", "start_steps", "update_after", "num_test_episodes")
         logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
-        logx.check_range(self, 1, np.inf, "replay_size", "batch_size", "policy_delay")
+        logx.check_range(self, 1, 10**8, "replay_size", "batch_size", "policy_delay")
         logx.check_range(self, 0, np.inf, "act_noise", "target_noise", "noise_clip")
 
 

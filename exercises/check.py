@@ -230,4 +230,7 @@ def main(args):
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Args, description=__doc__)))
+    try:
+        sys.exit(main(tyro.cli(Args, description=__doc__)))
+    except (hunts.Stop, OSError) as e:
+        sys.exit(str(e))

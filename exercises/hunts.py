@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,7 @@ HUNTS = {
         "td3_max_of_two_q",
         "--env-id Pendulum-v1 --total-timesteps 10000 --steps-per-epoch 1000 --start-steps 1000 --hidden-sizes 64 64",
         (
-            "Compare the values of Q with the returns: they promise more than the agent gets.",
+            "The returns hardly tell; a bug need not show in a short run. But its Q promises more than the right one.",
             "TD3 was invented against exactly this. Go through its three tricks.",
             "Read compute_targets aloud, next to line 12 of the pseudocode.",
         ),
@@ -138,12 +139,9 @@ def plant(mutant):
 
 def drawable():
     """The planted bugs that --new may draw: in one of the six scripts, seen by the fast tests, and not in a hunt."""
-    used, names = {hunt.mutant for hunt in HUNTS.values()}, []
-    for path in sorted(MUTANTS.glob("*.patch")):
-        text = path.read_text()
-        if path.stem not in used and "\nTests:" not in text and path.stem.split("_")[0] in SCRIPTS:
-            names.append(path.stem)
-    return names
+    used = {hunt.mutant for hunt in HUNTS.values()}
+    paths = [path for path in sorted(MUTANTS.glob("*.patch")) if path.stem.split("_")[0] in SCRIPTS]
+    return [path.stem for path in paths if path.stem not in used and "\nTests:" not in path.read_text()]
 
 
 def write(name, path):
@@ -153,8 +151,12 @@ def write(name, path):
 
 def draw(path, rng):
     """Writes a script with a fresh bug; returns what to say about it."""
-    mutant = rng.choice(drawable())
-    script, text = plant(mutant)
+    names = drawable()
+    rng.shuffle(names)
+    for mutant in names:
+        with suppress(Stop):  # a script that has changed lately may be ahead of a patch
+            script, text = plant(mutant)
+            break
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     (path.parent / STATE).write_text(json.dumps({"mutant": mutant}) + "\n")  # peeking is up to you
@@ -197,18 +199,15 @@ def curves(name):
     rows = {}
     for version, _, step, *cells in lines[1:]:
         rows.setdefault((int(step), version), []).append([float(x) if x else None for x in cells])
-    steps = sorted({step for step, _ in rows})
-    out = [
-        f"{'':>8}" + "".join(f"{c.split('/')[-1]:>36}" for c in columns),
-        f"{'step':>8}" + f"{'right':>18}{'broken':>18}" * len(columns),
-    ]
+    steps, versions = sorted({step for step, _ in rows}), ("right", "broken")
+    out = [f"{'':>8}" + "".join(f"{column:>26}" for column in columns)]
+    out += [f"{'step':>8}" + "".join(f"{version:>13}" for version in versions * len(columns))]
     for step in steps[:: max(1, len(steps) // 8)]:
-        cells = []
+        out.append(f"{step:>8}")
         for i in range(len(columns)):
-            for version in ("right", "broken"):
+            for version in versions:
                 xs = [x[i] for x in rows.get((step, version), []) if x[i] is not None]
-                cells.append(f"{sum(xs) / len(xs):18.4g}" if xs else f"{'':>18}")
-        out.append(f"{step:>8}" + "".join(cells))
+                out[-1] += f"{sum(xs) / len(xs):13.4g}" if xs else f"{'':>13}"
     return "\n".join(out)
 
 
@@ -374,7 +373,7 @@ def check(name, path):
             if isinstance(node, ast.Import | ast.ImportFrom) and {*names} & {*SCRIPTS}:
                 smile = "Nice try! Importing the script that is right would be a short hunt. Mend this one. :)"
                 return part("refused", smile)
-        if names := failing(script, text):
+        if text != (ROOT / f"{script}.py").read_text() and (names := failing(script, text)):
             properties = list(dict.fromkeys(in_words(test) for test in names))
             return [p for says in properties for p in part("wrong", "does not hold yet.", says)]
     except Stop as e:

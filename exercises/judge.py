@@ -6,6 +6,7 @@ RESULTS is rewritten after every part of the exercise, so that what was found su
 """
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -33,9 +34,10 @@ HINTS = {  # messages of exceptions, and what is usually behind them; an exercis
     "a detach(), a no_grad(), a NumPy array, "
     "or a first derivative taken without "
     "create_graph=True.",
-    r"size of tensor .* must match|shapes? .* (cannot|not) be|broadcast": "Two shapes "
+    r"size of tensor .* must match|shapes? .*cannot be|broadcast|inconsistent tensor size": "Two shapes "
     "do "
     "not fit. Print the shapes just before this line.",
+    r"File too large": "It prints, or writes, without end.",
     r"in-?place operation": "A tensor that the gradient still needs was changed in place (+=, copy_, [...] =).",
     r"Can't call numpy\(\) on Tensor that requires grad": "Stay in torch, or the gradient is lost here.",
 }
@@ -162,6 +164,11 @@ def main(checks, file, results, mode=""):
         os.replace(f"{results}.new", results)
 
     write([], [])
+    if mode != "train":
+        with contextlib.suppress(ImportError):  # on Windows
+            import resource
+
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000_000, 20_000_000))  # for loops that print
     armed = arm(file)
     learner, parts = examine(module, source, file, write)
     if mode == "train" and all(part["status"] == "done" for part in parts):

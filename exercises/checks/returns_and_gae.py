@@ -91,9 +91,21 @@ def check_gae(learner):
         right,
         [
             *wrong_ends(r, v, v2, d, end, GAMMA, LAM, 1),
+            (
+                mixed(delta, d, GAMMA * LAM),
+                "Only terminations stop the sum; paths that were cut run on into the next one. Look at end.",
+            ),
+            (
+                mixed(delta, np.zeros(12), GAMMA * LAM),
+                "The sum runs on across the ends of paths, into the next path. Start anew where end is True.",
+            ),
             (mixed(delta, end, LAM), "The later δ are weighted by λ alone. Their weight is (γλ)^l."),
             (mixed(delta, end, GAMMA), "The later δ are weighted by γ alone. Their weight is (γλ)^l."),
             (delta, "These are the δ themselves: the sum over later ones is missing."),
+            (
+                mixed(r + GAMMA * np.where(d, 0, v) - v, end, GAMMA * LAM),
+                "In δ, v[t] was used where V(s_{t+1}) = v2[t] belongs: off by one step.",
+            ),
             (ret - v, "This is R_t − V(s_t), what λ = 1 gives."),
             (ret, "These are rewards-to-go; the advantage compares with V."),
             (right + v, "V(s_t) was added back: that is the λ-return. The advantage is without it."),

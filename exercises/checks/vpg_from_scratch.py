@@ -16,8 +16,8 @@ LINES, WINDOW, GOAL, SECONDS = 100, 20, 150, 55
 HINTS = {
     r"too many values to unpack \(expected 4\)": "env.step returns five things: s, r, terminated, truncated, info.",
     r"not enough values to unpack \(expected [23]": "env.reset returns two things: the observation and a dict.",
-    r"(only integer|expected .*Tensor|must be real number|can't convert|tuple).*": "env.reset() returns (observation, "
-    "info), and env.step() five things. Is one of them taken whole?",
+    r"dtype of dict|only integer|expected .*Tensor|must be real number|can't convert|tuple": "env.reset() returns "
+    "(observation, info), and env.step() five things. Is one of them taken whole?",
     r"second time": "The loss of an earlier step is still in the graph: were the lists emptied after the update?",
     r"does not require grad": "The loss has no gradient: are log-probabilities computed by the policy in the update?",
 }

@@ -1,0 +1,15 @@
+"""What was wrong: s was overwritten by the next state before the transition was stored, so the buffer held (s', a, r,
+s', d): the state in which the action was taken was lost, and nothing in the losses could tell.
+
+This file is not the mended script: the checker makes the broken copy anew, and puts RIGHT in the place of WRONG.
+"""
+
+WRONG = """\
+        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+        buf.store(s, a, r, s2, d)  # (7)
+"""
+
+RIGHT = """\
+        buf.store(s, a, r, s2, d)  # (7)
+        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+"""

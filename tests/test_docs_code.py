@@ -31,6 +31,7 @@ def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # conftest.py has put the repository's root on sys.path
     text, names = page.read_text(), {"__name__": "page"}
     fences = list(FENCE.finditer(text))
+    assert [fence[1] for fence in fences].count("python") == text.count("```python"), "one is indented"
     for i, fence in enumerate(fences):
         if fence[1] != "python":
             continue

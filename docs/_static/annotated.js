@@ -11,7 +11,7 @@ for (const box of document.querySelectorAll(".annotated")) {
 
   const light = () => {
     const anchor = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-    const lit = pointed ?? focused ?? clicked ?? numbers(anchor) ?? [box.dataset.lit];
+    const lit = pointed ?? focused ?? clicked ?? numbers(anchor) ?? (box.dataset.lit ? [box.dataset.lit] : []);
     for (const line of box.querySelectorAll("[data-cites], [data-part]")) {
       const has = (list) => lit.some((n) => (list ?? "").split(" ").includes(n));
       line.classList.toggle("lit", has(line.dataset.cites));

@@ -53,7 +53,7 @@ class Job:
     env_id: str
     seed: str
     knobs: dict
-    varied: list  # names of the knobs that tell the runs of the grid apart, or differ from the benchmark's protocol
+    varied: list  # names of the knobs that the run's name tells
 
     def __post_init__(self):
         prefix = "" if self.impl == "ours" else self.impl + "-"
@@ -160,11 +160,11 @@ def parse(words):
     return given
 
 
-def grid(given):
-    """The jobs, and a sentence for each combination that is refused."""
+def grid(given, everything):
+    """The jobs, and a sentence for each that is refused. everything: name knobs that do not vary, too."""
     algos, impls = given.pop("algo"), given.pop("impl", ["ours"])
     envs, seeds = given.pop("env_id", ["HalfCheetah-v4"]), given.pop("seed", ["0"])
-    varied = [k for k in given if k != "total_timesteps"]
+    varied = [k for k, values in given.items() if len(values) > 1 or (everything and k != "total_timesteps")]
     jobs, refused = [], []
     for algo, impl in itertools.product(algos, impls):
         if algo not in CLASSES or impl not in IMPLS:
@@ -225,7 +225,7 @@ def main(words):
         )
         return 2
     at_a_time, results = int(at_a_time[0]), results[0]
-    jobs, refused = grid(given)
+    jobs, refused = grid(given, everything=bool(results))
     for sentence in refused:
         print(f"run.py: left out: {sentence}", file=sys.stderr)
     todo = []

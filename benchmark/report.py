@@ -1,0 +1,239 @@
+"""Makes pictures and tables of the benchmark from its results: python benchmark/report.py
+
+Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv; writes benchmark/results/report/:
+a picture for each family and environment, and tables.md. A file that cannot be read is left out, with a line on stderr.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+
+from benchmark.plot import common, read_table, smooth
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "benchmark" / "results"
+ON_POLICY, OFF_POLICY = ("vpg", "trpo", "ppo"), ("ddpg", "td3", "sac")
+ENVS = [f"{name}-v4" for name in ("HalfCheetah", "Hopper", "Walker2d", "Swimmer", "Ant")]
+PEER = {"vpg": "sb3", "trpo": "sb3", "ppo": "sb3-defaults", "ddpg": "sb3", "td3": "sb3", "sac": "sb3"}
+PUBLISHED = {"vpg": "pytorch", "trpo": "tf1", "ppo": "pytorch", "ddpg": "pytorch", "td3": "pytorch", "sac": "pytorch"}
+COLORS = {"vpg": "C0", "trpo": "C1", "ppo": "C2", "ddpg": "C0", "td3": "C1", "sac": "C2"}
+
+
+class Result:
+    """One run. score: mean of the last whole episodes; steps, values: its curve."""
+
+    def __init__(self, path):
+        head, *lines = path.read_text().splitlines()
+        self.path, self.made = path, json.loads(head.removeprefix("# "))
+        self.impl, self.algo, self.env, self.seed = (*path.parts[-4:-1], int(path.stem))
+        base = self.algo.split(",")[0]
+        self.on_policy = base in ON_POLICY
+        self.steps, self.values = read_table(lines, ("charts" if self.on_policy else "eval") + "/episodic_return")
+        self.total = self.made["args"]["total_timesteps"]
+        if self.steps[-1] < 0.99 * self.total:
+            raise ValueError(f"it ends at step {self.steps[-1]} of {self.total}")
+        self.score = float(np.mean(self.made["final"] if self.on_policy else self.values[-3:]))
+        self.script = f"{base}.py" if self.impl == "ours" else "benchmark/sb3.py"
+
+    def is_old(self):
+        """Whether the script has changed since the commit that made the result."""
+        commit = self.made["commit"].removesuffix("-dirty")
+        command = ["git", "-C", ROOT, "diff", "--quiet", commit, "--", self.script]
+        return subprocess.run(command, capture_output=True).returncode != 0
+
+
+def read_results(folder):
+    results = []
+    for path in sorted(folder.glob("*/*/*/*.csv")):
+        try:
+            results.append(Result(path))
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
+            print(f"report.py: {path} is left out: {e}", file=sys.stderr)
+    return results
+
+
+def read_published():
+    """{(source, algo, env): (steps, means, stds)}, the original's curves, ten seeds each."""
+    curves = {}
+    with open(ROOT / "benchmark" / "published_curves.csv") as f:
+        for row in csv.DictReader(f):
+            key = row["source"], row["algo"], row["env"] + "-v4"
+            curves.setdefault(key, []).append([float(row[k]) for k in ("steps", "mean", "std")])
+    return {key: np.array(rows).T for key, rows in curves.items()}
+
+
+def select(results, impl, algo, env=None):
+    return [r for r in results if (r.impl, r.algo) == (impl, algo) and env in (None, r.env)]
+
+
+def better(pairs):
+    """Mean over environments of the probability that a run of ours beats one of theirs; ties count half."""
+    return np.mean([np.mean((x[:, None] > y) + 0.5 * (x[:, None] == y)) for x, y in pairs])
+
+
+def middle_mean(pairs):
+    """Interquartile mean of ours over all runs of all environments, each divided by SB3's mean there."""
+    x = np.sort(np.concatenate([x / y.mean() for x, y in pairs]))
+    cut = len(x) // 4
+    return x[cut : len(x) - cut].mean()
+
+
+def bootstrap(statistic, pairs, n=10_000):
+    """95 % interval of a statistic of [(ours, theirs), ...], each resampled within its environment."""
+    rng = np.random.default_rng(0)
+    draws = [statistic([(rng.choice(x, len(x)), rng.choice(y, len(y))) for x, y in pairs]) for _ in range(n)]
+    return np.quantile(draws, [0.025, 0.975])
+
+
+def cell(runs):
+    """Every seed's score, their mean and range."""
+    if not runs:
+        return "–"
+    scores = [r.score for r in runs]
+    seeds = ", ".join(f"{x:.0f}" for x in scores)
+    return f"**{np.mean(scores):.0f}** ({seeds}){'†' * any(r.is_old() for r in runs)}"
+
+
+def table(*columns):
+    return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+
+
+def scores_table(results, algos):
+    lines = table("environment", "algorithm", "steps", "ours", "SB3, matched", "SB3, its defaults")
+    for env in ENVS:
+        for algo in algos:
+            runs = [select(results, impl, algo, env) for impl in ("ours", "sb3", "sb3-defaults")]
+            totals = sorted({r.total for rs in runs for r in rs})
+            for total in totals:
+                cells = [cell([r for r in rs if r.total == total]) for rs in runs]
+                lines.append(f"| {env} | {algo.upper()} | {total:,} | {' | '.join(cells)} |")
+    return lines
+
+
+def judgement_table(results):
+    lines = table("algorithm", "against", "environments", "P(ours beats theirs)", "95 %", "interquartile mean", "95 %")
+    for algo in (*ON_POLICY, *OFF_POLICY):
+        for impl in ("sb3", "sb3-defaults"):
+            pairs = []
+            for env in ENVS:
+                ours, theirs = select(results, "ours", algo, env), select(results, impl, algo, env)
+                for total in {r.total for r in ours} & {r.total for r in theirs}:
+                    pairs.append([np.array([r.score for r in rs if r.total == total]) for rs in (ours, theirs)])
+            if not pairs:
+                continue
+            low, high = bootstrap(better, pairs)
+            cells = [f"{better(pairs):.2f}", f"{low:.2f} to {high:.2f}", "–", "–"]
+            if all(y.min() > 0 for _, y in pairs):  # a share of a negative mean says nothing
+                low, high = bootstrap(middle_mean, pairs)
+                cells[2:] = [f"{middle_mean(pairs):.2f}", f"{low:.2f} to {high:.2f}"]
+            bold = "**" if impl == PEER[algo] and algo != "vpg" else ""
+            name = "A2C" if algo == "vpg" else "SB3, matched" if impl == "sb3" else "SB3's defaults"
+            lines.append(f"| {bold}{algo.upper()}{bold} | {name} | {len(pairs)} | {' | '.join(cells)} |")
+    return lines
+
+
+def published_table(results, published):
+    """Training (on-policy) or test return, smoothed over 11 epochs as the original's, beside its published mean."""
+    lines = table("environment", "algorithm", "steps", "ours", "published mean ± std of ten seeds", "reached")
+    reached = []
+    for env in ENVS:
+        for algo in (*ON_POLICY, *OFF_POLICY):
+            for total in (100_000, 500_000, 1_000_000):
+                runs = [r for r in select(results, "ours", algo, env) if r.total == total or total < r.total]
+                key = PUBLISHED[algo], algo, env
+                if not runs or key not in published or (algo in ON_POLICY and total != 1_000_000):
+                    continue
+                steps, mean, std = published[key]
+                ours = np.mean([np.interp(total, r.steps, smooth(r.values, 11)) for r in runs])
+                i = list(steps).index(total)
+                reached.append(ours >= mean[i])
+                numbers = f"{ours:.0f} ({len(runs)} runs) | {mean[i]:.0f} ± {std[i]:.0f}"
+                lines.append(f"| {env} | {algo.upper()} | {total:,} | {numbers} | {'yes' if reached[-1] else 'no'} |")
+    return [*lines, "", f"Reached in {sum(reached)} of {len(reached)} cells."]
+
+
+def variants_table(results):
+    """Runs with other knobs than the defaults, beside those with the defaults."""
+    lines = table("environment", "variant", "steps", "with it", "at the defaults")
+    for env in ENVS:
+        for algo in sorted({r.algo for r in results if "," in r.algo}):
+            runs = select(results, "ours", algo, env)
+            for total in sorted({r.total for r in runs}):
+                base = [r for r in select(results, "ours", algo.split(",")[0], env) if r.total == total]
+                cells = cell([r for r in runs if r.total == total]), cell(base)
+                lines.append(f"| {env} | `{algo}` | {total:,} | {' | '.join(cells)} |")
+    return lines if len(lines) > 2 else []
+
+
+def picture(results, published, env, algos, path):
+    shown = [a for a in algos if select(results, "ours", a, env) or select(results, PEER[a], a, env)]
+    if not shown:
+        return False
+    fig, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.4), squeeze=False, layout="constrained")
+    for ax, algo in zip(axes[0], shown):
+        styles = {"ours": ("C0", "-"), "sb3": ("C1", "-"), "sb3-defaults": ("C2", "-")}
+        peer = "A2C" if algo == "vpg" else "SB3, matched"
+        names = {"ours": "ours", "sb3": peer, "sb3-defaults": "SB3, its defaults"}
+        end = 0
+        for impl, (color, line) in styles.items():
+            runs = select(results, impl, algo, env)
+            total = max([r.total for r in runs], default=0)
+            runs = [r for r in runs if r.total == total]
+            if not runs:
+                continue
+            end = max(end, total)
+            steps, values = common([(r.steps, smooth(r.values, 11 if r.on_policy else 1)) for r in runs])
+            ax.plot(steps, values.mean(axis=0), line, color=color, label=f"{names[impl]} ({len(runs)} runs)")
+            ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
+        if (PUBLISHED[algo], algo, env) in published:
+            steps, mean, _ = published[PUBLISHED[algo], algo, env]
+            ax.plot(steps[steps <= end], mean[steps <= end], "k--", lw=1, label="Spinning Up, published")
+        ax.set(title=f"{algo.upper()}, {env}", xlabel="environment steps")
+        ax.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+        ax.grid(alpha=0.3)
+        ax.legend(fontsize=7)
+    axes[0, 0].set_ylabel("return in training" if algos == ON_POLICY else "return in test episodes")
+    fig.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    plt.close(fig)
+    return True
+
+
+def main():
+    results, published = read_results(RESULTS), read_published()
+    if not results:
+        print(f"report.py: no results in {RESULTS}", file=sys.stderr)
+        return 2
+    out = RESULTS / "report"
+    out.mkdir(exist_ok=True)
+    pictures = []
+    for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
+        for env in ENVS:
+            path = out / f"{family}-{env}.png"
+            if picture(results, published, env, algos, path):
+                pictures.append(path)
+    lines = ["## Judgement, pooled over the environments", "", *judgement_table(results), ""]
+    lines += ["## On-policy: 20 whole episodes of the last policy", "", *scores_table(results, ON_POLICY), ""]
+    lines += ["## Off-policy: the last three tests", "", *scores_table(results, OFF_POLICY), ""]
+    lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]
+    variants = variants_table(results)
+    if variants:
+        lines += ["## Variants", "", *variants, ""]
+    if any(r.is_old() for r in results):
+        lines += ["† made before the last change of its script.", ""]
+    (out / "tables.md").write_text("\n".join(lines))
+    print(f"{len(results)} results: {len(pictures)} pictures and tables.md in {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

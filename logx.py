@@ -79,6 +79,7 @@ def setup(seed, threads=None):
     """Seeds torch and NumPy; threads of torch are OMP_NUM_THREADS, else `threads`, else this rank's share of cores."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
+    torch.set_flush_denormal(True)  # 0 for numbers below 1e-38, which Adam fills up with, and processors are slow at
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
     sharers = gather((platform.node(), cores)).count((platform.node(), cores))  # 1 where the launcher pins each rank
     if sharers > len(cores):
@@ -116,7 +117,6 @@ def make_env(args, render_mode=None):
 
 class Logger:
     """Rows, curves, progress bar and checkpoints of one run in the folder `dir`; training begins at step `step`.
-
     script: is copied there. columns: all names to be stored; *episodic_return gets _std, _min, _max besides. tracked:
     has state_dict() and load_state_dict(), for checkpoints; a finished run's lacks the buffer `buf`. Raises OSError."""
 

@@ -30,11 +30,11 @@ SHORT = {
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
     r"printf 'alpha:4\nbeta:4\n' > hosts": r"printf 'alpha:4\nbeta:4\n' > hosts && test $(wc -l < hosts) = 2",
     "mpirun -f hosts -np 8 python ppo.py": "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}",
-    "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # as the last one
-    "cp ppo.py my_ppo.py     # my_ppo.py and logx.py are all it needs": "cp ppo.py other.py; cmp ppo.py other.py",
-    "cp ppo.py my_ppo.py": "",
-    "diff ppo.py my_ppo.py   # your idea, and nothing else": "diff ppo.py my_ppo.py",
-    "diff ppo.py my_ppo.py": "diff ppo.py ppo_entropy.py || test $? = 1",
+    "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # like the last one
+    "mpirun -np 4 python ppo.py --env-id Hopper-v4": "",  # like the README's
+    "for s in 1 2 3 4; do OMP_NUM_THREADS=1 python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
+    "cp ppo.py my_ppo.py": "cp ppo.py other.py; cmp ppo.py other.py",
+    "diff ppo.py my_ppo.py": "diff ppo.py my_ppo.py",
     "diff ppo.py runs/CartPole-v1__ppo_entropy__0__1795394449/ppo_entropy.py": (
         "diff ppo.py {ppo_entropy}/ppo_entropy.py || test $? = 1"
     ),
@@ -65,8 +65,8 @@ NOT_RUN = {
 
 def shell_lines():
     blocks = (block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S))
-    lines = (line.strip() for block in blocks for line in block.replace("\\\n", " ").splitlines())
-    return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    lines = (re.sub(r"(^|\s+)#.*", "", line) for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def shorten(line):
@@ -80,7 +80,7 @@ def shorten(line):
     command = re.sub(r"^for c in [\d. ]+; do for s in [\d ]+; do", "for c in 0.1; do for s in 1; do", command)
     if play := re.fullmatch(r"(python logx\.py play) runs/\w+-v\d__(\w+?)__\d+__\d+(.*)", command):
         return f"{play[1]} {{{play[2]}}}{play[3]} --episodes 1"
-    start = re.fullmatch(r"(.*?(?:^| |/)python (\w+)\.py\b[^;&#]*?)( *(?:[;&#].*)?)", command)
+    start = re.fullmatch(r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)", command)
     return f"{start[1]} {TINY[start[2]]}{start[3]}" if start and start[2] in TINY and "--resume" not in line else None
 
 

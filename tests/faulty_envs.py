@@ -29,7 +29,9 @@ class Faulty(gym.Env):
             r = np.nan
         if fault == "observation":
             s[1] = np.nan
-        return s, r, False, False, {}
+        if fault == "shape":
+            s = s[:2]
+        return s, r, self.fault == "ends at once", False, {}
 
 
 def register(name, limit=50, **kwargs):
@@ -40,6 +42,8 @@ register("Endless-v0", limit=None)
 gym.register("NoRenderMode-v0", lambda: Faulty(), max_episode_steps=50)
 register("Raises-v0", fault="raise")
 register("RaisesOnRank1-v0", fault="raise on rank 1")
+register("WrongShape-v0", fault="shape")
+register("EndsAtOnce-v0", fault="ends at once")
 register("RewardNaN-v0", fault="reward")
 register("ObservationNaN-v0", fault="observation")
 register("LastObservationNaN-v0", fault="observation", at=150)

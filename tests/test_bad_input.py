@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, TINY, only_run, run, train
+from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, TINY, only_run, read_rows, run, train
 
 import logx
 
@@ -67,6 +67,7 @@ CASES += [
     ("td3", "--hidden-sizes 0", "--hidden-sizes"),
     ("td3", "--policy-delay 0", "--policy-delay"),
     ("td3", "--replay-size 0", "--replay-size"),
+    ("sac", "--replay-size 1000000000000", "--replay-size"),  # more than any memory
     ("td3", "--alpha 0.1", "--alpha"),  # has none
     ("sac", "--learn-alpha --alpha 0", "--alpha"),
     ("sac", "--num-test-episodes -1", "--num-test-episodes"),
@@ -161,6 +162,15 @@ def test_resuming_otherwise(name, args, ranks, says, tmp_path, finished):
     assert_refused(f"{name}.py", "--resume", *args, cwd=tmp_path, mpi=ranks, says=says)
 
 
+@pytest.mark.parametrize("args", ["--episodes 0", "--episodes -2", "--video film.xyz", "--video", "stray"])
+def test_playing_otherwise(args, tmp_path, finished):
+    assert_refused("logx.py", "play", finished, *args.split(), cwd=tmp_path, says=args.split()[0])
+
+
+def test_another_command_than_play(tmp_path, finished):
+    assert_refused("logx.py", "show", finished, cwd=tmp_path, says="Unrecognized options")
+
+
 def test_resuming_nothing(tmp_path):
     # --total-timesteps: should it begin a run, that run is short
     assert_refused("ppo.py", "--resume", "", "--total-timesteps", 1, cwd=tmp_path, says="missing")
@@ -202,3 +212,29 @@ def test_an_environment_that_raises_on_one_rank(tmp_path):
     stderr = run_faulty("ppo", "RaisesOnRank1", tmp_path, mpi=2, timeout=60)
     assert stderr.count("Traceback") == 1
     assert "rank 1" in stderr and "ArithmeticError: the simulation diverged" in stderr
+
+
+@pytest.mark.parametrize("name", ["ppo", "ddpg"])
+def test_an_observation_of_a_wrong_shape(name, tmp_path):
+    stderr = run_faulty(name, "WrongShape", tmp_path)
+    assert stderr.count("Traceback") == 1
+    assert "shape" in stderr.rstrip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_episodes_of_one_step(name, tmp_path):
+    """Off-policy, the first update comes late enough to see that none is made up for."""
+    args = [*TINY[name], "--env-id", "faulty_envs:EndsAtOnce-v0"]
+    folder = train(f"{name}.py", *args, cwd=tmp_path, env=FAULTY)
+    rows = read_rows(folder)
+    assert rows and all(float(r["charts/episodic_length"]) == float(r["charts/episodic_return"]) == 1 for r in rows)
+
+
+@pytest.mark.parametrize("name", ON_POLICY)
+def test_an_episode_that_never_ends(name, tmp_path):
+    """Each epoch is a path that is cut, and learned from; there is no return to log."""
+    args = [*TINY[name], "--env-id", "faulty_envs:Endless-v0"]
+    args = args[: args.index("--max-episode-steps")] + args[args.index("--max-episode-steps") + 2 :]
+    folder = train(f"{name}.py", *args, cwd=tmp_path, env=FAULTY)
+    rows = read_rows(folder)
+    assert rows and all(r["charts/episodic_return"] == "" and r["losses/v"] != "" for r in rows)

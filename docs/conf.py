@@ -1,4 +1,4 @@
-"""The book: python -m sphinx -W -b html docs docs/_build"""
+"""The book: python -m sphinx -W -b html docs docs/_build; its external links: the same with -b linkcheck."""
 
 import sys
 from pathlib import Path

@@ -2,15 +2,18 @@
 
 import ast
 import importlib
+import importlib.util
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 from helpers import ROOT
 
@@ -432,6 +435,86 @@ def test_no_exercise_imports_a_solution():
                 assert not any("solutions" in name for name in names), path
 
 
-def test_training_runs_start():
-    """--train of every exercise in set 1 fits the scripts as they are: a run of a moment, whatever it reaches."""
-    assert Path(FOLDER, "checks").is_dir()
+@pytest.mark.parametrize("name", IN_PROCESS)
+def test_training_runs_fit_the_scripts(name, tmp_path, monkeypatch):
+    """--train with the solution: a run of a moment, whatever it reaches."""
+    common, module = importlib.import_module("checks.common"), importlib.import_module(f"checks.{name}")
+    tiny = dict(hidden_sizes=(8,), max_episode_steps=20)
+    on_policy = dict(tiny, total_timesteps=80, steps_per_epoch=40, train_v_iters=2)
+    off_policy = dict(
+        tiny, total_timesteps=80, steps_per_epoch=40, start_steps=10, update_after=20, num_test_episodes=1
+    )
+    reached = []
+
+    def short_run(script, changes, bar, column="charts/episodic_return", last=3, **args):
+        own = off_policy if script in ("td3", "sac") else on_policy
+        reached.append(common.short_run(script, changes, -1e9, column, last, **args | own))
+        return reached[-1]
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "short_run", short_run)
+    scripts = [importlib.import_module(script) for script in hunts.SCRIPTS]
+    before = [dict(vars(script)) for script in scripts]
+    try:
+        learner, parts = judge.examine(module, solution(name), "file.py")
+        assert check.is_done(parts) and module.train(learner) == reached[0]
+    finally:
+        for script, names in zip(scripts, before):
+            vars(script).update(names)
+
+
+# Studies --------------------------------------------------------------------------------------------------------------
+
+
+def load(name):
+    """A program of set 3 as a module."""
+    spec = importlib.util.spec_from_file_location(f"study_{name}", FOLDER / "set3" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_table_of_a_study(tmp_path, capsys):
+    table = load("table")
+    for lam, level in ((0.9, 100.0), (0.97, 200.0)):
+        for seed in range(3):
+            path = tmp_path / "ours" / f"ppo,lam={lam}" / "Hopper-v4" / f"{seed}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            config = json.dumps({"args": {"exp_name": f"ppo,lam={lam}", "lam": lam, "seed": seed}})
+            rows = [f"{1000 * (i + 1)},{'' if i == 0 else 0 if i < 8 else level + seed}" for i in range(10)]
+            path.write_text("\n".join([f"# {config}", "global_step,charts/episodic_return", *rows]) + "\n")
+    assert table.main("seeds", tmp_path) is None
+    out = capsys.readouterr().out
+    assert "| ppo | 0.9 | 3 | 101 | 100 | 102 |" in out and "| ppo | 0.97 | 3 | 201 | 200 | 202 |" in out
+    assert "| 3 | 100 % |" in out
+    assert "There are no runs" in table.main("clipping", tmp_path / "nothing") and "studies are" in table.main("what")
+    assert {*table.STUDIES} < {*check.SET3}
+
+
+def test_environments_that_lie():
+    """After 100 steps: cut in the one, over in the other."""
+    load("time_limits")
+    for name, act in (("Pendulum", lambda s: 0 * s[:1]), ("InvertedPendulum", lambda s: np.clip(s @ BALANCE, -3, 3))):
+        for ending, ends in (("Cut", (False, True)), ("Terminal", (True, False))):
+            env = gym.make(f"{name}{ending}-v0")
+            s, over, steps = env.reset(seed=0)[0], (False, False), 0
+            while not any(over):
+                s, _, *over, _ = env.step(act(s))
+                steps += 1
+            assert (steps, *over) == (100, *ends), name
+
+
+BALANCE = np.array([[1.0], [10.0], [1.0], [2.0]])  # keeps the pole up: pushes after it
+
+
+def test_pages_name_every_exercise():
+    """A page for each, that names its file or command; the six hunts share one."""
+    pages = ROOT / "docs" / "exercises"
+    for name in [*check.SET1, "trpo_value_function", "ddpg_shapes", *check.SET3]:
+        assert f"({name}.md)" in (pages / "index.md").read_text() and (pages / f"{name}.md").is_file()
+        assert name == "challenges" or f"{name}" in (pages / f"{name}.md").read_text()
+    assert all(name in (pages / "hunts.md").read_text() for name in hunts.HUNTS)
+    for page in pages.glob("*.md"):
+        for command in re.findall(r"^python exercises/check\.py (\w+)", page.read_text(), re.M):
+            assert command in [*check.SET1, *check.SET2, "new_bug"], (page, command)

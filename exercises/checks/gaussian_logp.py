@@ -103,4 +103,4 @@ def train(learner):
     return short_run("ppo", changes, **PPO_RUN)
 
 
-PPO_RUN = dict(env_id="InvertedPendulum-v4", total_timesteps=40_000, steps_per_epoch=2_000, pi_lr=3e-3, bar=150)
+PPO_RUN = dict(env_id="InvertedPendulum-v4", total_timesteps=40_000, steps_per_epoch=2_000, pi_lr=3e-3, last=5, bar=150)

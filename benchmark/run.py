@@ -104,7 +104,7 @@ class Job:
         except (OSError, ValueError, KeyError):
             return False
         mine = json.loads(json.dumps(vars(self.args)))  # tuples are lists there
-        return all(made.get(k) == v for k, v in mine.items() if k not in ("exp_name", "resume", "total_timesteps"))
+        return all(made.get(k) == v for k, v in mine.items() if k not in ("exp_name", "resume"))
 
     def start(self, threads):
         """Starts the run, or goes on with it."""

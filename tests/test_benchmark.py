@@ -1,0 +1,188 @@
+"""The benchmark's programs: launcher, SB3 reference runner, plotter, report and throughput."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from helpers import ROOT, read_rows, run
+
+sys.path.insert(0, str(ROOT))
+
+from benchmark import plot, report
+
+TINY = "--env-id CartPole-v1 --steps-per-epoch 200 --total-timesteps 400 --train-v-iters 3 --hidden-sizes 8,8".split()
+
+
+def lines(done):
+    return [x for x in done.stderr.splitlines() if x.startswith("run.py")]
+
+
+def test_a_grid_runs_goes_on_and_is_collected(tmp_path):
+    words = [
+        "ppo",
+        *TINY,
+        "--clip-ratio",
+        "0.1",
+        "0.3",
+        "-1",
+        "--seed",
+        "1",
+        "2",
+        "--jobs",
+        "2",
+        "--results",
+        "results",
+    ]
+    done = run("benchmark/run.py", *words, cwd=tmp_path)
+    assert done.returncode == 1 and len(lines(done)) == 2, done.stderr  # the two with −1 are refused, the others run
+    assert all("--clip-ratio must be between 0 and inf" in x for x in lines(done))
+    found = sorted(str(p.relative_to(tmp_path / "results")) for p in (tmp_path / "results").rglob("*.csv"))
+    names = [f"ours/ppo,steps_per_epoch=200,train_v_iters=3,hidden_sizes=8-8,clip_ratio={c}" for c in ("0.1", "0.3")]
+    assert found == [f"{name}/CartPole-v1/{seed}.csv" for name in names for seed in (1, 2)]
+    head, *rows = (tmp_path / "results" / found[0]).read_text().splitlines()
+    made = json.loads(head.removeprefix("# "))
+    assert made["args"]["clip_ratio"] == 0.1 and len(made["final"]) == 20 and made["commit"]
+    assert [int(r["global_step"]) for r in csv.DictReader(rows)] == [200, 400]
+
+    (tmp_path / "results" / found[0]).unlink()  # the run is still there, and need not be made again
+    runs = sorted((tmp_path / "runs").iterdir())
+    done = run("benchmark/run.py", *words, cwd=tmp_path)
+    assert "0 runs to make, 4 are there" in done.stderr
+    assert sorted((tmp_path / "runs").iterdir()) == runs and (tmp_path / "results" / found[0]).exists()
+
+
+def test_an_interrupted_run_is_resumed(tmp_path):
+    words = ["--env-id", "CartPole-v1", "--steps-per-epoch", "200", "--total-timesteps", "800", "--train-v-iters", "3"]
+    stop_after_two = "import sys, vpg, logx; end = logx.Logger.end_epoch\n"
+    stop_after_two += "logx.Logger.end_epoch = lambda self, step: (end(self, step), step >= 400 and sys.exit(3))\n"
+    stop_after_two += f"sys.argv = ['vpg.py', *{words}]; logx.main(vpg.train, vpg.Args)"
+    env = {"PYTHONPATH": str(ROOT)}
+    assert subprocess.run([sys.executable, "-c", stop_after_two], cwd=tmp_path, env=env).returncode == 3
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert len(read_rows(folder)) == 2
+    done = run("benchmark/run.py", "vpg", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [p for p in (tmp_path / "runs").iterdir() if p.is_dir()] == [folder]
+    assert [r["global_step"] for r in read_rows(folder)] == ["200", "400", "600", "800"]
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ("sarsa", "algorithms are vpg"),
+        ("ppo --impl theirs", "implementations ours"),
+        ("ppo --env-id Hoper-v4", "Did you mean: `Hopper`"),
+        ("ppo --alpha 0.1", "ppo.py has no --alpha"),
+        ("sac --resume runs/x", "sac.py has no --resume"),
+        ("sac --gamma 1.5", "--gamma must be between 0 and 1"),
+        ("sac --gamma", "no value for gamma"),
+        ("sac --jobs none", "--jobs"),
+        ("", "python benchmark/run.py"),
+    ],
+)
+def test_what_the_launcher_refuses(words, says, tmp_path):
+    done = run("benchmark/run.py", *words.split(), cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr + done.stdout and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
+    words = ["ddpg", "ppo", "--env-id", "CartPole-v1", "--steps-per-epoch", "200", "--total-timesteps", "200"]
+    done = run("benchmark/run.py", *words, "--jobs", "1", cwd=tmp_path)  # DDPG takes no discrete actions
+    assert done.returncode == 1
+    (line,) = lines(done)
+    assert "ddpg on CartPole-v1, seed 0" in line and "needs a Box of actions" in line
+    assert len(list((tmp_path / "runs").glob("*__ppo__*/checkpoint.pt"))) == 1
+
+
+@pytest.mark.parametrize("algo", ["trpo", "td3"])
+def test_the_reference_writes_our_columns(algo, tmp_path):
+    budget = {"trpo": "400", "td3": "500"}[algo]
+    flags = (
+        f"--env-id Pendulum-v1 --max-episode-steps 50 --hidden-sizes 8 --steps-per-epoch 200 --total-timesteps {budget}"
+    )
+    flags += " --start-steps 100 --update-after 100 --num-test-episodes 1" if algo == "td3" else ""
+    rows = []
+    for script in (["benchmark/sb3.py", algo], [f"{algo}.py"]):
+        done = run(*script, *flags.split(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    for folder in sorted((tmp_path / "runs").iterdir()):
+        rows.append(read_rows(folder))
+        assert [int(r["global_step"]) for r in rows[-1]] == ([200, 400] if algo == "trpo" else [200, 400, 500])
+    assert {k for k in rows[0][0] if "/episodic" in k} == {k for k in rows[1][0] if "/episodic" in k}
+
+
+def test_the_plotter(tmp_path):
+    for seed in (1, 2):
+        folder = tmp_path / "runs" / f"a{seed}"
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps({"args": {"env_id": "E", "exp_name": "a", "seed": seed}}))
+        (folder / "progress.csv").write_text(f"global_step,charts/episodic_return\n10,{seed}\n20,\n30,{3 * seed}\n")
+    damaged = tmp_path / "runs" / "half"
+    damaged.mkdir()
+    (damaged / "progress.csv").write_text("global_st")
+    done = run("benchmark/plot.py", "runs", "--smooth", 3, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout == "2 runs: curves.png\n", done.stderr
+    assert done.stderr.count("\n") == 1 and "half is left out" in done.stderr
+    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    args, name, steps, values = plot.read_run(tmp_path / "runs" / "a2", "")
+    assert name == "charts/episodic_return" and args["seed"] == 2
+    assert list(steps) == [10, 30] and list(values) == [2, 6]
+    for bad in (
+        ["nothing"],
+        ["runs", "--value", "losses/none"],
+        ["runs", "--group", "clip"],
+        ["runs", "--smooth", "0"],
+    ):
+        done = run("benchmark/plot.py", *bad, cwd=tmp_path)
+        assert done.returncode == 2 and "plot.py: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_smoothing_and_common_steps():
+    np.testing.assert_allclose(plot.smooth(np.array([1.0, 2, 6, 7]), 3), [1.5, 3, 5, 6.5])
+    np.testing.assert_allclose(plot.smooth(np.array([1.0, 2]), 11), [1.5, 1.5])
+    steps, values = plot.common(
+        [(np.array([10, 20, 30]), np.array([1.0, 2, 3])), (np.array([5, 25]), np.array([0.0, 4]))]
+    )
+    assert list(steps) == [10, 20]
+    np.testing.assert_allclose(values, [[1, 2], [1, 3]])
+
+
+def test_judgements_by_hand():
+    one = [(np.array([3.0, 1.0]), np.array([2.0, 1.0]))]  # 3 > 2, 3 > 1, 1 < 2, 1 = 1
+    assert report.better(one) == pytest.approx(2.5 / 4)
+    assert report.better([*one, (np.array([0.0]), np.array([1.0]))]) == pytest.approx(2.5 / 8)
+    eight = [(np.array([2.0, 4, 6, 100]), np.array([2.0])), (np.array([-9.0, 3, 4, 5]), np.array([1.0]))]
+    assert report.middle_mean(eight) == pytest.approx((2 + 3 + 3 + 4) / 4)  # of −9 1 2 3 | 3 4 5 50, the middle four
+    low, high = report.bootstrap(report.better, one, n=1_000)
+    assert low == 0 and high == 1
+
+
+def test_the_report(tmp_path, monkeypatch, capsys):
+    commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
+    for impl, gain in (("ours", 2.0), ("sb3", 1.0)):
+        for seed in (0, 1, 2):
+            path = tmp_path / impl / "trpo" / "Hopper-v4" / f"{seed}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = {"args": {"total_timesteps": 1_000_000}, "commit": commit, "final": [gain * 1_000 + seed] * 20}
+            rows = [f"{step},{gain * step / 1_000}" for step in range(4_000, 1_004_000, 4_000)]
+            path.write_text("\n".join(["# " + json.dumps(made), "global_step,charts/episodic_return", *rows]) + "\n")
+    (tmp_path / "ours" / "trpo" / "Hopper-v4" / "7.csv").write_text("# {half")
+    (tmp_path / "ours" / "trpo" / "Hopper-v4" / "8.csv").write_text("# " + json.dumps(made) + "\nglobal_step\n4000\n")
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    assert report.main() == 0
+    assert capsys.readouterr().err.count("is left out") == 2
+    text = (tmp_path / "report" / "tables.md").read_text()
+    assert "| **TRPO** | SB3, matched | 1 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
+    assert "| Hopper-v4 | TRPO | 1,000,000 | **2001** (2000, 2001, 2002) | **1001** (1000, 1001, 1002) | – |" in text
+    assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average
+    assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000
+
+
+def test_throughput(tmp_path):
+    done = run("benchmark/throughput.py", "start", "--algos", "vpg", "--rounds", 1, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1].split("|")[2].split()[0]) > 0

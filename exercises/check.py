@@ -28,6 +28,7 @@ from typing import Annotated
 import tyro
 
 import hunts
+import patience
 
 HERE = Path(__file__).resolve().parent
 SET1 = {
@@ -57,7 +58,7 @@ SET3 = {
 TITLES = {"Set 1: basics of implementation": SET1, "Set 2: failure modes": SET2}
 RANKS = {"average_gradients": 2}
 SECONDS = {"vpg_from_scratch": 60, "train": 300}  # for the learner's code; 10 for all others
-STARTUP = 120  # seconds that a slow machine may take to import torch
+STARTUP = 300  # seconds that a slow machine may take to import torch
 
 MARKS = {"done": "[x]", "missing": "[ ]", "wrong": "[!]", "refused": "[!]"}
 
@@ -98,7 +99,7 @@ def read_result(path):
 
 def judge(name, path, train=False):
     """Runs judge.py on a learner's file, in a process and a folder of its own: (parts, what was printed)."""
-    seconds = SECONDS["train"] if train else SECONDS.get(name, 10)
+    seconds = round((SECONDS["train"] if train else SECONDS.get(name, 10)) * patience.factor())
     command = [sys.executable, str(HERE / "judge.py"), name, str(path.resolve())]
     if name in RANKS:
         places = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import patience
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MUTANTS = ROOT / "tests" / "mutants"
@@ -307,6 +309,7 @@ def answer_of(text):
 
 def failing(script, text):
     """Tests that fail with this text in place of a script, in a copy of the repository: names, or raises Stop."""
+    seconds = round(SECONDS * patience.factor())
     with tempfile.TemporaryDirectory() as folder:
         for name in [f"{s}.py" for s in (*SCRIPTS, "logx")] + ["pyproject.toml"]:
             shutil.copy(ROOT / name, folder)
@@ -329,10 +332,10 @@ def failing(script, text):
         env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         try:
             done = subprocess.run(
-                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS
+                command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds
             )
         except subprocess.TimeoutExpired:
-            raise Stop(f"no end after {SECONDS} seconds. Is there a loop that never ends?") from None
+            raise Stop(f"no end after {seconds} seconds. Is there a loop that never ends?") from None
         report = Path(folder, "report.xml")
         cases = ElementTree.parse(report).getroot().iter("testcase") if report.is_file() else []
         names = [

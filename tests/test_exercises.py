@@ -298,7 +298,7 @@ def with_body(text):
 @pytest.mark.parametrize(
     "text, says",
     [
-        (BODY + "    while True: pass\n", "no end after 2 seconds"),
+        (BODY + "    while True: pass\n", "no end after"),
         ("    while True: print('x' * 1000)\n", "prints, or writes, without end"),
         ("    import os; os._exit(0)\n", "ended the whole process"),
         ("    return __import__('pp' + 'o')\n", "Nice try"),

@@ -8,6 +8,7 @@ import tokenize
 
 import gymnasium
 
+import patience
 from checks.common import Wrong, require
 
 IS_SCRIPT = True
@@ -87,7 +88,7 @@ def check_learning(learner):
         require(env_id == "CartPole-v1", f"CartPole-v1 is asked for, and gymnasium.make got {env_id}.")
         return Recorder(made(env_id, *args, **kwargs))
 
-    gymnasium.make, Recorder.deadline = make, time.monotonic() + SECONDS
+    gymnasium.make, Recorder.deadline = make, time.monotonic() + SECONDS * patience.factor()
     try:
         exec(compile(learner.source, learner.file, "exec"), {"__name__": "__main__", "__file__": learner.file})
     except (Learned, TimeUp, SystemExit):
@@ -118,14 +119,15 @@ def judge(returns):
     elif last < 0.7 * first:
         hint = "It gets worse and worse, so it steps the wrong way: the loss is minus mean log π R̂."
     elif last < 1.3 * first:
-        hint = "Nothing changes. Is there zero_grad, backward and step, in this "
-        "order, once an update? Is the learning rate "
-        hint += "of a size like 1e-2? Does the gradient flow through log π, not through the return?"
+        hint = (
+            "Nothing changes. Is there zero_grad, backward and step, in this order, once an update? Is the learning "
+            "rate of a size like 1e-2? Does the gradient flow through log π, not through the return?"
+        )
     else:
         hint = (
             "It learns, but too slowly: a larger learning rate, rewards-to-go instead of whole returns, returns made "
+            "comparable by subtracting their mean, more updates with fewer steps each."
         )
-        hint += "comparable by subtracting their mean, more updates with fewer steps each."
     raise Wrong(f"{story}\n{hint}")
 
 

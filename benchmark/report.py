@@ -1,7 +1,8 @@
 """Makes pictures and tables of the benchmark from its results: python benchmark/report.py
 
-Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv; writes benchmark/results/report/:
-a picture for each family and environment, and tables.md. A file that cannot be read is left out, with a line on stderr.
+Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv. Writes a picture for each family and
+environment, and README.md with the tables, to benchmark/results/report/. A file that cannot be read is left out, with a
+line on stderr.
 """
 
 import csv
@@ -215,23 +216,26 @@ def main():
         return 2
     out = RESULTS / "report"
     out.mkdir(exist_ok=True)
-    pictures = []
+    lines = ["# Results", "", f"Made by `python benchmark/report.py` from {len(results)} runs.", ""]
+    lines += ["## Judgement, pooled over the environments", "", *judgement_table(results), ""]
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
+        what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
+        lines += [f"## {family.capitalize()}: {what}", "", *scores_table(results, algos), ""]
         for env in ENVS:
             path = out / f"{family}-{env}.png"
             if picture(results, published, env, algos, path):
-                pictures.append(path)
-    lines = ["## Judgement, pooled over the environments", "", *judgement_table(results), ""]
-    lines += ["## On-policy: 20 whole episodes of the last policy", "", *scores_table(results, ON_POLICY), ""]
-    lines += ["## Off-policy: the last three tests", "", *scores_table(results, OFF_POLICY), ""]
+                curves = (
+                    f"Learning curves of {', '.join(a.upper() for a in algos)} on {env}: means, and ranges over seeds"
+                )
+                lines += [f"![{curves}]({path.name})", ""]
     lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]
     variants = variants_table(results)
     if variants:
         lines += ["## Variants", "", *variants, ""]
     if any(r.is_old() for r in results):
         lines += ["† made before the last change of its script.", ""]
-    (out / "tables.md").write_text("\n".join(lines))
-    print(f"{len(results)} results: {len(pictures)} pictures and tables.md in {out}")
+    (out / "README.md").write_text("\n".join(lines))
+    print(f"{len(results)} results: {out}")
     return 0
 
 

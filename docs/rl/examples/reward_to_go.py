@@ -2,12 +2,12 @@
 
  1: input: policy parameters θ_0
  2: for k = 0, 1, 2, ... do
- 3:   collect whole episodes by running the policy π_{θ_k}, until they have batch_size steps or more
+ 3:   run the policy π_{θ_k} for whole episodes, until there are batch_size steps
  4:   weigh every step by its reward-to-go, w_t = R̂_t
  5:   estimate the policy gradient ĝ_k = mean over all steps of ∇_θ log π_θ(a_t|s_t) w_t
- 6:   update the policy by one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, by way of Adam
+ 6:   take one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, by way of Adam
 
-Returns are undiscounted; the horizon T is the environment's time limit. No value function, no baseline.
+Returns are undiscounted, and the environment's time limit is the horizon T.
 
     python docs/rl/examples/reward_to_go.py --seed 1
 """
@@ -21,12 +21,12 @@ from torch.distributions import Categorical
 
 
 def compute_weights(rewards):
-    """(4) w_t = R̂_t = r_t + ... + r_{T−1}. The rewards of one episode (T,) -> weights (T,)."""
+    """(4) w_t = R̂_t = r_t + ... + r_{T−1}. An episode's rewards (T,) -> weights (T,)."""
     return np.cumsum(rewards[::-1])[::-1]
 
 
 def compute_loss(pi, s, a, w):
-    """(5) −mean log π_θ(a|s) w: its gradient is −ĝ_k. States (B, obs_dim), actions (B,), weights (B,) -> scalar."""
+    """(5) −mean log π_θ(a|s) w: its gradient is −ĝ_k. A batch of B steps -> scalar."""
     return -(Categorical(logits=pi(s)).log_prob(a) * w).mean()
 
 
@@ -35,7 +35,8 @@ def run_episode(env, pi):
     (s, _), ended, states, actions, rewards = env.reset(), False, [], [], []
     while not ended:
         with torch.no_grad():
-            a = Categorical(logits=pi(torch.as_tensor(s)), validate_args=False).sample().item()
+            policy = Categorical(logits=pi(torch.as_tensor(s)), validate_args=False)
+            a = policy.sample().item()
         s2, r, terminated, truncated, _ = env.step(a)
         states.append(s), actions.append(a), rewards.append(r)
         s, ended = s2, terminated or truncated
@@ -60,7 +61,8 @@ def train(env_id: str = "CartPole-v1", seed: int = 0, epochs: int = 50, batch_si
             states, actions, rewards = run_episode(env, pi)  # (3)
             s, a, w = s + states, a + actions, [*w, *compute_weights(rewards)]  # (4)
             returns.append(np.sum(rewards))
-        s, a, w = torch.as_tensor(np.array(s)), torch.as_tensor(a), torch.as_tensor(w, dtype=torch.float32)
+        s, a = torch.as_tensor(np.array(s)), torch.as_tensor(a)
+        w = torch.as_tensor(w, dtype=torch.float32)
         loss = compute_loss(pi, s, a, w)  # (5)
         optimizer.zero_grad()
         loss.backward()

@@ -175,7 +175,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(report, "RESULTS", tmp_path)
     assert report.main() == 0
     assert capsys.readouterr().err.count("is left out") == 2
-    text = (tmp_path / "report" / "tables.md").read_text()
+    text = (tmp_path / "report" / "README.md").read_text()
     assert "| **TRPO** | SB3, matched | 1 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | **2001** (2000, 2001, 2002) | **1001** (1000, 1001, 1002) | – |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average

@@ -5,7 +5,7 @@ import runpy
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import ROOT, run
 
 EXAMPLES = ROOT / "docs" / "rl" / "examples"
 FILES = ["simplest_pg.py", "reward_to_go.py"]
@@ -25,6 +25,12 @@ def test_learns(name, capsys):
     table = capsys.readouterr().out.splitlines()
     assert table[0].split() == ["epoch", "loss", "return"] and len(table) == 51
     assert np.mean(history[-10:]) > BARS[name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_starts_from_the_shell(name, tmp_path):
+    done = run(f"docs/rl/examples/{name}", *"--seed 1 --epochs 2 --batch-size 100".split(), cwd=tmp_path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3, done.stderr
 
 
 def test_differ_by_the_weights_alone():

@@ -105,6 +105,10 @@ def cell(runs):
     return f"**{np.mean(scores):.0f}** ({seeds}){'†' * any(r.is_old() for r in runs)}"
 
 
+def count(runs):
+    return f"{len(runs)} run{'s' * (len(runs) != 1)}"
+
+
 def table(*columns):
     return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
 
@@ -158,7 +162,7 @@ def published_table(results, published):
                 ours = np.mean([np.interp(total, r.steps, smooth(r.values, 11)) for r in runs])
                 i = list(steps).index(total)
                 reached.append(ours >= mean[i])
-                numbers = f"{ours:.0f} ({len(runs)} runs) | {mean[i]:.0f} ± {std[i]:.0f}"
+                numbers = f"{ours:.0f} ({count(runs)}) | {mean[i]:.0f} ± {std[i]:.0f}"
                 lines.append(f"| {env} | {algo.upper()} | {total:,} | {numbers} | {'yes' if reached[-1] else 'no'} |")
     return [*lines, "", f"Reached in {sum(reached)} of {len(reached)} cells."]
 
@@ -194,7 +198,7 @@ def picture(results, published, env, algos, path):
                 continue
             end = max(end, total)
             steps, values = common([(r.steps, smooth(r.values, 11 if r.on_policy else 1)) for r in runs])
-            ax.plot(steps, values.mean(axis=0), line, color=color, label=f"{names[impl]} ({len(runs)} runs)")
+            ax.plot(steps, values.mean(axis=0), line, color=color, label=f"{names[impl]} ({count(runs)})")
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
             steps, mean, _ = published[PUBLISHED[algo], algo, env]
@@ -220,7 +224,8 @@ def main():
     lines += ["## Judgement, pooled over the environments", "", *judgement_table(results), ""]
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
         what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
-        lines += [f"## {family.capitalize()}: {what}", "", *scores_table(results, algos), ""]
+        scores = scores_table(results, algos)
+        lines += [f"## {family.capitalize()}: {what}", "", *(scores if len(scores) > 2 else ["No results yet."]), ""]
         for env in ENVS:
             path = out / f"{family}-{env}.png"
             if picture(results, published, env, algos, path):

@@ -25,7 +25,7 @@ AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
 pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver")
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync --hide-scrollbars"
+FLAGS += " --disable-component-update --disable-sync --hide-scrollbars --force-prefers-reduced-motion"
 DESKTOP, PHONE = (1280, 900), (390, 844)
 FIGURES = sorted(p.stem for p in (ROOT / "docs" / "_static" / "figures").glob("*.js") if p.stem != "figures")
 
@@ -40,6 +40,7 @@ def browser(tmp_path_factory):
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     os.environ["SE_AVOID_STATS"] = "true"
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.set_script_timeout(300)
     yield driver
     driver.quit()
 
@@ -160,7 +161,7 @@ def test_keyboard_on_pseudocode_lights_the_code_and_leads_there(show):
     browser.switch_to.active_element.send_keys(Keys.ENTER)
     line = int(re.search(r"#sac-L(\d+)$", browser.current_url)[1])
     assert line in lines
-    WebDriverWait(browser, 5).until(lambda _: browser.execute_script(IN_VIEW, f"sac-L{line}"))  # it scrolls smoothly
+    WebDriverWait(browser, 30).until(lambda _: browser.execute_script(IN_VIEW, f"sac-L{line}"))
     assert browser.execute_script(IN_VIEW, "sac-12")  # the pseudocode has stayed beside it
     browser.switch_to.active_element.send_keys(Keys.TAB)  # the number in the comment
     browser.switch_to.active_element.send_keys(Keys.ENTER)

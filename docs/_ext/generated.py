@@ -19,6 +19,7 @@ from unittest import mock
 import yaml
 from docutils import nodes
 from docutils.statemachine import StringList
+from sphinx import addnodes
 from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
 from sphinx.util.matching import patfilter
@@ -124,7 +125,19 @@ def plain_docstring(app, what, name, obj, options, lines):
         lines[i] = "".join(f"`{x}`" if x.startswith("`") else re.sub(r"([*|\\]|_\b)", r"\\\1", x) for x in parts)
 
 
+def link_outside(app, doctree):
+    """A link to Markdown outside docs/, which is no page here, becomes a link to a copy of the file."""
+    for node in list(doctree.findall(addnodes.pending_xref)):
+        if node.get("reftype") == "myst" and node.get("refdomain") == "doc":
+            path = DOCS / f"{node['reftarget']}.md"
+            if path.is_file() and not path.resolve().is_relative_to(DOCS):
+                target = "/" + os.path.relpath(path, DOCS)
+                copy = addnodes.download_reference("", "", *node.children, reftarget=target, refdoc=node["refdoc"])
+                node.replace_self(copy)
+
+
 def setup(app):
+    app.connect("doctree-read", link_outside, priority=100)  # before Sphinx collects what is to be copied
     app.add_directive("chapters", Chapters)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.add_directive("script-help", ScriptHelp)

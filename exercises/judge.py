@@ -156,7 +156,7 @@ def examine(module, source, file, report=lambda parts, left: None):
 def main(checks, file, results, mode=""):
     rank = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
     results = f"{results}.{rank}" if rank else results
-    module, source = importlib.import_module(f"checks.{checks}"), Path(file).read_text()
+    module, source = importlib.import_module(f"checks.{checks}"), Path(file).read_text(errors="replace")
 
     def write(parts, left, finished=False):
         state = {"parts": parts, "left": left, "finished": finished}

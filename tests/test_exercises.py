@@ -23,6 +23,7 @@ sys.path.insert(0, str(FOLDER))
 import check  # noqa: E402
 import hunts  # noqa: E402
 import judge  # noqa: E402
+import patience  # noqa: E402
 
 SOLUTIONS = FOLDER / "solutions"
 IN_PROCESS = [name for name in check.SET1 if name not in ("average_gradients", "vpg_from_scratch")]
@@ -60,7 +61,7 @@ def texts(parts):
 
 def test_all_unsolved():
     code, out, seconds = run_check("--folder", FOLDER)
-    assert code == 1 and seconds < 120
+    assert code == 1 and seconds < 120 * patience.factor()
     rows = [line for line in out.splitlines() if line.startswith("  [")]
     assert len(rows) == len(check.SET1) + len(check.SET2)
     for line in rows:
@@ -74,7 +75,7 @@ def test_all_solved(tmp_path):
         shutil.copytree(FOLDER / name, tmp_path / name)
         shutil.copytree(SOLUTIONS / name, tmp_path / name, dirs_exist_ok=True)
     code, out, seconds = run_check("--folder", tmp_path)
-    assert code == 0 and "[ ]" not in out and seconds < 300, out
+    assert code == 0 and "[ ]" not in out and seconds < 300 * patience.factor(), out
 
 
 @pytest.mark.parametrize("name", LEARNERS)
@@ -232,7 +233,7 @@ def test_usual_mistakes_get_their_hints(name):
     ],
 )  # fmt: skip
 def test_usual_mistakes_of_mpi(changes, hint, tmp_path, monkeypatch):
-    monkeypatch.setitem(check.SECONDS, "average_gradients", 3)
+    monkeypatch.setitem(check.SECONDS, "average_gradients", 1)
     path = tmp_path / "average_gradients.py"
     path.write_text(changed("average_gradients", *changes))
     parts, _ = check.judge("average_gradients", path)
@@ -255,7 +256,7 @@ def test_usual_mistakes_of_mpi(changes, hint, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_usual_mistakes_of_the_script(changes, hint, monkeypatch):
     module = importlib.import_module("checks.vpg_from_scratch")
-    monkeypatch.setattr(module, "SECONDS", 6)
+    monkeypatch.setattr(module, "SECONDS", 3)
     _, parts = judge.examine(module, changed("vpg_from_scratch", *changes), "file.py")
     assert not check.is_done(parts) and hint in texts(parts), parts
 
@@ -308,7 +309,7 @@ def with_body(text):
 )
 def test_whatever_a_learner_does(text, says, tmp_path, monkeypatch):
     """The checker gives a line for it, in time."""
-    monkeypatch.setitem(check.SECONDS, "gaussian_logp", 2)
+    monkeypatch.setitem(check.SECONDS, "gaussian_logp", 1)
     path = tmp_path / "gaussian_logp.py"
     path.write_text(with_body(text))
     parts, printed = check.judge("gaussian_logp", path)
@@ -377,7 +378,6 @@ def test_a_hunt_survives_anything(tmp_path):
     path = tmp_path / "hunt_vpg.py"
     for text, says in [
         ("def train(:\n", "cannot read line"),
-        ("", "does not"),
         ("import sys\nsys.exit(0)\n", "does not"),
         ("from vpg import *\n", "Nice try"),
         ('WRONG = "nothing of the kind"\nRIGHT = ""\n', "not to be found"),

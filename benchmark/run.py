@@ -182,7 +182,8 @@ def grid(given, everything):
 def work(jobs, at_a_time, threads, results):
     """Runs the jobs behind one bar. Returns those that failed."""
     waiting, running, failed = list(jobs), [], []
-    with tqdm(total=sum(job.steps for job in jobs), unit=" steps", unit_scale=True, smoothing=0.05, disable=None) as bar:
+    steps = sum(job.steps for job in jobs)
+    with tqdm(total=steps, unit=" steps", unit_scale=True, smoothing=0.05, disable=None) as bar:
         try:
             done = 0
             while waiting or running:

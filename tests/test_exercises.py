@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import json
+import math
 import random
 import re
 import shutil
@@ -518,3 +519,29 @@ def test_pages_name_every_exercise():
     for page in pages.glob("*.md"):
         for command in re.findall(r"^python exercises/check\.py (\w+)", page.read_text(), re.M):
             assert command in [*check.SET1, *check.SET2, "new_bug"], (page, command)
+
+
+def test_grids_of_the_studies():
+    """The pages' commands name flags that the scripts have, and make as many runs as the studies need."""
+    sizes = {}
+    for name in ("seeds", "variance", "clipping", "exploration"):
+        text = (ROOT / "docs" / "exercises" / f"{name}.md").read_text().replace("\\\n", " ")
+        for line in re.findall(r"^python benchmark/run\.py (.*)$", text, re.M):
+            script, *flags = re.split(r" --", line)
+            flags = {flag.split()[0].replace("-", "_"): flag.split()[1:] for flag in flags}
+            assert flags.pop("results") == [f"my_results/{name}"]
+            assert flags.keys() <= importlib.import_module(script).Args.__dataclass_fields__.keys()
+            sizes[name] = sizes.get(name, 0) + math.prod(len(values) for values in flags.values())
+    assert sizes == {"seeds": 40, "variance": 25, "clipping": 20, "exploration": 30}
+
+
+def test_runs_of_the_study_of_time_limits(tmp_path, capsys):
+    study, table = load("time_limits"), load("table")
+    args = study.Args(results=tmp_path)
+    tiny = "--total-timesteps 200 --steps-per-epoch 100 --hidden-sizes 8 --train-v-iters 2"
+    for job in (("ppo", "InvertedPendulumTerminal-v0", tiny, 0), ("ppo", "InvertedPendulumCut-v0", "--lam 7", 0)):
+        said = study.run(job, args)
+        assert ("failed" in said) == ("Cut" in job[1]), said
+    assert study.run(("ppo", "InvertedPendulumTerminal-v0", tiny, 0), args).endswith("is there")
+    assert table.main("time_limits", tmp_path) is None
+    assert "| ppo | InvertedPendulumTerminal-v0 | 1 |" in capsys.readouterr().out

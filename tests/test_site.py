@@ -63,6 +63,12 @@ def test_internal_links_and_anchors_resolve(site):
     assert not dead, "\n".join(dead)
 
 
+def test_anchors_are_unique(site):
+    for page in pages(site):
+        ids = [x["id"] for x in soup(page).select("article [id]")]
+        assert len(ids) == len(set(ids)), f"{page}: {[x for x in ids if ids.count(x) > 1]}"
+
+
 def test_pages_load_nothing_from_elsewhere(site):
     outside = re.compile(r"(?:https?:)?//")
     for page in pages(site):

@@ -112,27 +112,27 @@ def source_line(line, html, cut=0, label=""):
     return f'<span class="src" style="--indent:{indent}">{label}<span class="in">{" " * indent}</span>{html}\n</span>'
 
 
-def pseudocode_html(s, numbers):
+def pseudocode_html(s, numbers, prefix):
     rows, outer = [], min(indent for number, indent, _ in s.pseudocode if number in numbers)
     for number, indent, text in s.pseudocode:
         if number not in numbers:
             continue
         links = " ".join(
-            f'<a href="#{s.name}-L{line}" title="{escape(name)}">{line}<span class="visually-hidden">, {escape(name)}'
+            f'<a href="#{prefix}-L{line}" title="{escape(name)}">{line}<span class="visually-hidden">, {escape(name)}'
             "</span></a>"
             for line, name in s.places(number)
         )
         key, rest = re.match(r"((?:input|for|repeat|if|when)\b)?(.*)", text).groups()
         text = (f"<b>{key}</b>" if key else "") + typeset.html(rest)
         rows.append(
-            f'<li id="{s.name}-{number}" data-cites="{number}" style="--indent:{indent - outer}">'
+            f'<li id="{prefix}-{number}" data-cites="{number}" style="--indent:{indent - outer}">'
             f'<span class="number">{number}</span><span class="step">{text} '
             f'<span class="places"><span class="visually-hidden">in the code: line </span>{links}</span></span></li>'
         )
     return '<ol class="pseudocode" role="list">\n' + "\n".join(rows) + "\n</ol>"
 
 
-def code_html(s, spans):
+def code_html(s, spans, numbers, prefix):
     rows = []
     for first, last in spans:
         cut = min(indentation(line) for line in s.lines[first - 1 : last] if line)
@@ -143,12 +143,15 @@ def code_html(s, spans):
             if cites:  # the numbers in the comment, or at the docstring's beginning, become links
                 head, mark, tail = html.rpartition("# (") if "# (" in html else html.partition("(")
                 end = re.match(rf"(?:{CITATION.pattern} ?)*", mark[-1:] + tail).end()
-                linked = CITATION.sub(rf'<a href="#{s.name}-\1">(\1)</a>', (mark[-1:] + tail)[:end])
+                linked = CITATION.sub(
+                    lambda m: f'<a href="#{prefix}-{m[1]}">{m[0]}</a>' if m[1] in numbers else m[0],
+                    (mark[-1:] + tail)[:end],
+                )
                 html = head + mark[:-1] + linked + (mark[-1:] + tail)[end:]
             data = f' data-cites="{" ".join(cites)}"' if cites else ""
             data += f' data-part="{" ".join(s.part[n])}"' if n in s.part else ""
             rows.append(
-                f'<span class="line" id="{s.name}-L{n}"{data}><a class="ln" href="#{s.name}-L{n}" tabindex="-1">{n}</a>'
+                f'<span class="line" id="{prefix}-L{n}"{data}><a class="ln" href="#{prefix}-L{n}" tabindex="-1">{n}</a>'
                 f"{source_line(s.lines[n - 1], html, cut)}</span>"
             )
     return f'<pre class="code highlight"><code>{"".join(rows)}</code></pre>'
@@ -169,12 +172,15 @@ class Annotated(SphinxDirective):
             cited = [n for n, cites in s.cited.items() if n in within and set(cites) & set(numbers)]
             spans = [(min(cited), max(cited))]
             for f in s.functions:
-                if set(s.part.get(f.lineno, [])) & set(numbers):
+                inner = any(first < f.lineno <= last for first, last in spans)
+                if set(s.part.get(f.lineno, [])) & set(numbers) and not inner:
                     spans.append((min([f.lineno, *(x.lineno for x in f.decorator_list)]), f.end_lineno))
         else:
             spans = [(s.start, len(s.lines))]
+        count = self.env.new_serialno(f"annotated-{s.name}")  # a page may have several excerpts
+        prefix = f"{s.name}-{count + 1}" if count else s.name
         try:
-            pseudocode = pseudocode_html(s, numbers)
+            pseudocode = pseudocode_html(s, numbers, prefix)
         except ValueError as e:
             raise self.error(f"{s.name}.py: {e}") from e
         notes = ""
@@ -182,12 +188,13 @@ class Annotated(SphinxDirective):
             *notes, commands = s.notes
             notes = "".join(f"<p>{typeset.html(' '.join(note.split()))}</p>" for note in notes)
             notes = f'<div class="notes">{notes}<pre>{escape(re.sub("(?m)^ +", "", commands))}</pre></div>'
+        code = code_html(s, spans, numbers, prefix)
         kind = "annotated" if notes else "annotated excerpt"
         html = (
             f'<div class="{kind}" data-script="{s.name}" data-lit="{self.options.get("lit", "")}">\n'
             f'<div class="left" role="group" aria-label="Pseudocode of {s.name}.py">'
             f'<div class="pane">{pseudocode}{notes}</div></div>\n'
-            f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code_html(s, spans)}</div>\n</div>\n'
+            f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code}</div>\n</div>\n'
         )
         return [nodes.raw("", html, format="html")]
 

@@ -33,7 +33,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch import nn
-from torch.distributions import Normal
 
 import logx
 
@@ -97,10 +96,11 @@ class Actor(nn.Module):
 
     def forward(self, s, deterministic=False):
         mu, log_std = self.net(s).chunk(2, dim=-1)
-        std = log_std.clamp(-20, 2).exp()
-        u = mu if deterministic else mu + std * torch.randn_like(mu)
-        # log π(a|s) = log N(u; μ, σ) − Σ log(1 − tanh²(u)); the correction is written so that it holds for large u too
-        logp = Normal(mu, std, validate_args=False).log_prob(u) - 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
+        log_std = log_std.clamp(-20, 2)
+        eps = torch.zeros_like(mu) if deterministic else torch.randn_like(mu)
+        u = mu + log_std.exp() * eps
+        # log π(a|s) = log N(u; μ, σ), where (u − μ) / σ = eps, − Σ log(1 − tanh²(u)), written to hold for large u too
+        logp = -(eps**2) / 2 - log_std - np.log(2 * np.pi) / 2 - 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
         return torch.tanh(u), logp.sum(dim=-1)
 
 

@@ -187,30 +187,35 @@ def check_all(folder):
 
 
 def check_one(name, args):
-    path = path_of(name, args.folder)
-    if (name in hunts.HUNTS or name == "new_bug") and not path.is_file():
-        if name == "new_bug":
-            print("No bug is drawn yet: python exercises/check.py --new")
-            return False
+    """Checks one exercise, or gives a hint about it; True if it is done, or the hint given."""
+    path, is_hunt = path_of(name, args.folder), name in hunts.HUNTS or name == "new_bug"
+    if name == "new_bug" and not path.is_file():
+        print("No bug is drawn yet: python exercises/check.py --new")
+        return False
+    if is_hunt and not path.is_file():
         hunts.write(name, path)
         print(f"{hunts.task(name, path)}\n\nHappy hunting. When you have mended it: python exercises/check.py {name}")
         return False
     if args.hint:
         print(hunts.hint(name, args.hint, path))
-        return False
+        return True
     parts, printed = try_one(name, args.folder, args.train)
     print(f"{name}: {(SET1 | SET2).get(name, 'a fresh bug')}  ({os.path.relpath(path)})")
     for part in parts:
         text = part["text"].replace("\n", "\n        ")
         print(f"  {MARKS[part['status']]} {part['name']}{f': {text}' if text else ''}")
     if is_done(parts):
-        print(hunts.praise(name, path) if name in hunts.HUNTS or name == "new_bug" else "Done. Well done.")
-    elif all(part["status"] == "missing" for part in parts):
-        print(f"Nothing is written yet. Open {os.path.relpath(path)}, and fill in what it asks for.")
-    if printed and not is_done(parts):
+        print(hunts.praise(name, path) if is_hunt else "Done. Well done.")
+        return True
+    if all(part["status"] == "missing" for part in parts):
+        if hunts.has_curves(name):
+            print(f"\n{hunts.curves(name)}\n")
+        what = "find the bug, and mend it there" if is_hunt else "fill in what it asks for"
+        print(f"Nothing is written yet. Open {os.path.relpath(path)}: {what}.")
+    if printed:
         print("  Your code printed (its last lines):")
         print("\n".join(f"  | {line}" for line in printed.splitlines()))
-    return is_done(parts)
+    return False
 
 
 def main(args):

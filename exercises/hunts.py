@@ -191,11 +191,13 @@ def task(name, path):
     )
 
 
+def has_curves(name):
+    return (HERE / "set2" / "curves" / f"{name}.csv").is_file()
+
+
 def curves(name):
     """A small table of the committed curves: means over the seeds."""
     path = HERE / "set2" / "curves" / f"{name}.csv"
-    if not path.is_file():
-        return "(no curves yet)"
     lines = [line.split(",") for line in path.read_text().splitlines() if not line.startswith("#")]
     columns = lines[0][3:]
     rows = {}

@@ -144,7 +144,7 @@ def code_html(s, spans, numbers, prefix):
                 head, mark, tail = html.rpartition("# (") if "# (" in html else html.partition("(")
                 end = re.match(rf"(?:{CITATION.pattern} ?)*", mark[-1:] + tail).end()
                 linked = CITATION.sub(
-                    lambda m: f'<a href="#{prefix}-{m[1]}">{m[0]}</a>' if m[1] in numbers else m[0],
+                    lambda m: f'<a href="#{prefix}-{m[1]}">{m[0]}</a>' if m[1] in numbers else f"<span>{m[0]}</span>",
                     (mark[-1:] + tail)[:end],
                 )
                 html = head + mark[:-1] + linked + (mark[-1:] + tail)[end:]

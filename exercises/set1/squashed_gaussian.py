@@ -13,7 +13,7 @@ that holds for any u. `torch.distributions` is out of bounds here.
 
 import math
 
-from torch.nn.functional import softplus
+import torch
 
 
 def squashed_logp(u, mu, log_std):

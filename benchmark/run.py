@@ -59,6 +59,7 @@ class Job:
         prefix = "" if self.impl == "ours" else self.impl + "-"
         self.variant = ",".join([self.algo, *(f"{k}={'-'.join(self.knobs[k])}" for k in self.varied)])
         self.name = prefix + self.variant
+        self.label = f"{self.env_id}__{self.name}__{self.seed}".replace("/", "-").replace(":", "-")
         self.flags = ["--env-id", self.env_id, "--seed", self.seed]
         for knob, words in self.knobs.items():
             self.flags += ["--" + knob.replace("_", "-"), *words]
@@ -69,8 +70,11 @@ class Job:
     def check(self):
         """The arguments of the script. Raises Refused."""
         try:
-            gym.spec(self.env_id)
-        except gym.error.Error as e:
+            module, _, name = self.env_id.rpartition(":")
+            if module:
+                importlib.import_module(module)
+            gym.spec(name)
+        except (gym.error.Error, ImportError) as e:
             raise Refused(f"{self.env_id}: {' '.join(str(e).split())}") from e
         Args, box = importlib.import_module(self.algo).Args, io.StringIO()
         for knob in self.knobs:
@@ -91,7 +95,7 @@ class Job:
     def step(self):
         """Steps done so far, of the newest run folder of this name."""
         if self.folder is None:
-            folders = sorted(Path("runs").glob(f"{self.env_id}__{self.name}__{self.seed}__*".replace("/", "-")))
+            folders = sorted(Path("runs").glob(f"{self.label}__*"))
             fits = [f for f in folders if self.same(f)]
             self.folder = fits[-1] if fits else None
         with contextlib.suppress(OSError, ValueError, TypeError, IndexError):
@@ -118,7 +122,7 @@ class Job:
             command = [ROOT / f"{self.algo}.py", *self.flags, "--exp-name", self.name]
             self.folder = None
         Path("runs").mkdir(exist_ok=True)
-        self.log = Path("runs", f"{self.env_id}__{self.name}__{self.seed}.log".replace("/", "-"))
+        self.log = Path("runs", f"{self.label}.log")
         self.begun = time.time()
         with open(self.log, "w") as log:
             env = os.environ | {"OMP_NUM_THREADS": str(threads)}

@@ -110,6 +110,7 @@ def judge(returns):
             f"The first {WINDOW} episodes already return {first:.0f}: that is not a policy that begins to learn.",
         )
         return
+    last = mean(returns[-max(WINDOW, len(returns) // 4) :])  # many, so that chance makes no difference
     path = " ".join(
         f"{mean(returns[i : i + WINDOW]):.0f}" for i in range(0, len(returns), max(WINDOW, len(returns) // 8))
     )
@@ -118,7 +119,7 @@ def judge(returns):
         hint = "That is too few to learn from: let it go on for longer."
     elif last < 0.7 * first:
         hint = "It gets worse and worse, so it steps the wrong way: the loss is minus mean log π R̂."
-    elif last < 1.3 * first:
+    elif last < 1.5 * first:
         hint = (
             "Nothing changes. Is there zero_grad, backward and step, in this order, once an update? Is the learning "
             "rate of a size like 1e-2? Does the gradient flow through log π, not through the return?"

@@ -51,8 +51,13 @@ def test_every_flipped_byte_is_found(tmp_path):
             logx.read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("file", ["checkpoint.pt.new", "progress.csv"])
-def test_a_full_disk_leaves_the_last_checkpoint(file, tmp_path, monkeypatch):
+FULL, READ_ONLY = "/dev/full", "/proc/sys/kernel/ostype"  # not even root may write to the second
+
+
+@pytest.mark.parametrize(
+    "file, disk", [("checkpoint.pt.new", FULL), ("progress.csv", FULL), ("checkpoint.pt.new", READ_ONLY)]
+)
+def test_a_full_disk_leaves_the_last_checkpoint(file, disk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     end_epoch = logx.Logger.end_epoch
 
@@ -60,7 +65,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(file, tmp_path, monkeypatch):
         if len(logger.rows) == 2:
             shutil.copy(logger.dir / "checkpoint.pt", "good.pt")
             (logger.dir / file).unlink(missing_ok=True)
-            (logger.dir / file).symlink_to("/dev/full")
+            (logger.dir / file).symlink_to(disk)
         end_epoch(logger, step)
 
     monkeypatch.setattr(logx.Logger, "end_epoch", disk_full_at_third_epoch)
@@ -73,10 +78,11 @@ def test_a_full_disk_leaves_the_last_checkpoint(file, tmp_path, monkeypatch):
     logx.read_checkpoint(folder)
 
 
-def test_the_sentence_about_a_full_disk(tmp_path, monkeypatch, capsys):
-    test_a_full_disk_leaves_the_last_checkpoint("checkpoint.pt.new", tmp_path, monkeypatch)
+@pytest.mark.parametrize("disk, says", [(FULL, "No space left on device"), (READ_ONLY, "Permission denied")])
+def test_the_sentence_about_a_full_disk(disk, says, tmp_path, monkeypatch, capsys):
+    test_a_full_disk_leaves_the_last_checkpoint("checkpoint.pt.new", disk, tmp_path, monkeypatch)
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "No space left on device" in last and last.startswith("ppo.py: ")
+    assert says in last and last.startswith("ppo.py: ")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

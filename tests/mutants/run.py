@@ -3,7 +3,8 @@
     python tests/mutants/run.py [NAME ...] [--jobs N]
 
 A mutant is a file NAME.patch beside this one: a sentence that says what is wrong; where the tests below cannot see it,
-a line "Tests: ..." with the files or tests that can; and a diff. It has survived if no test fails.
+a line "Tests: ..." with the files or tests that can; and a diff. It has survived if no test fails. The last full result
+is in last_result.txt.
 """
 
 import argparse

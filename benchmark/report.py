@@ -113,6 +113,10 @@ def table(*columns):
     return [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
 
 
+def or_none(lines):
+    return lines if len(lines) > 2 else ["No results yet."]
+
+
 def scores_table(results, algos):
     lines = table("environment", "algorithm", "steps", "ours", "SB3, matched", "SB3, its defaults")
     for env in ENVS:
@@ -221,11 +225,10 @@ def main():
     out = RESULTS / "report"
     out.mkdir(exist_ok=True)
     lines = ["# Results", "", f"Made by `python benchmark/report.py` from {len(results)} runs.", ""]
-    lines += ["## Judgement, pooled over the environments", "", *judgement_table(results), ""]
+    lines += ["## Judgement, pooled over the environments", "", *or_none(judgement_table(results)), ""]
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
         what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
-        scores = scores_table(results, algos)
-        lines += [f"## {family.capitalize()}: {what}", "", *(scores if len(scores) > 2 else ["No results yet."]), ""]
+        lines += [f"## {family.capitalize()}: {what}", "", *or_none(scores_table(results, algos)), ""]
         for env in ENVS:
             path = out / f"{family}-{env}.png"
             if picture(results, published, env, algos, path):

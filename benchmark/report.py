@@ -27,7 +27,6 @@ ON_POLICY, OFF_POLICY = ("vpg", "trpo", "ppo"), ("ddpg", "td3", "sac")
 ENVS = [f"{name}-v4" for name in ("HalfCheetah", "Hopper", "Walker2d", "Swimmer", "Ant")]
 PEER = {"vpg": "sb3", "trpo": "sb3", "ppo": "sb3-defaults", "ddpg": "sb3", "td3": "sb3", "sac": "sb3"}
 PUBLISHED = {"vpg": "pytorch", "trpo": "tf1", "ppo": "pytorch", "ddpg": "pytorch", "td3": "pytorch", "sac": "pytorch"}
-COLORS = {"vpg": "C0", "trpo": "C1", "ppo": "C2", "ddpg": "C0", "td3": "C1", "sac": "C2"}
 
 
 class Result:
@@ -35,8 +34,8 @@ class Result:
 
     def __init__(self, path):
         head, *lines = path.read_text().splitlines()
-        self.path, self.made = path, json.loads(head.removeprefix("# "))
-        self.impl, self.algo, self.env, self.seed = (*path.parts[-4:-1], int(path.stem))
+        self.made = json.loads(head.removeprefix("# "))
+        self.impl, self.algo, self.env = path.parts[-4:-1]
         base = self.algo.split(",")[0]
         self.on_policy = base in ON_POLICY
         self.steps, self.values = read_table(lines, ("charts" if self.on_policy else "eval") + "/episodic_return")
@@ -73,8 +72,8 @@ def read_published():
     return {key: np.array(rows).T for key, rows in curves.items()}
 
 
-def select(results, impl, algo, env=None):
-    return [r for r in results if (r.impl, r.algo) == (impl, algo) and env in (None, r.env)]
+def select(results, impl, algo, env):
+    return [r for r in results if (r.impl, r.algo, r.env) == (impl, algo, env)]
 
 
 def better(pairs):
@@ -97,7 +96,7 @@ def bootstrap(statistic, pairs, n=10_000):
 
 
 def cell(runs):
-    """Every seed's score, their mean and range."""
+    """The mean of the scores, and each seed's."""
     if not runs:
         return "–"
     scores = [r.score for r in runs]
@@ -158,7 +157,7 @@ def published_table(results, published):
     for env in ENVS:
         for algo in (*ON_POLICY, *OFF_POLICY):
             for total in (100_000, 500_000, 1_000_000):
-                runs = [r for r in select(results, "ours", algo, env) if r.total == total or total < r.total]
+                runs = [r for r in select(results, "ours", algo, env) if r.total >= total]
                 key = PUBLISHED[algo], algo, env
                 if not runs or key not in published or (algo in ON_POLICY and total != 1_000_000):
                     continue
@@ -190,11 +189,10 @@ def picture(results, published, env, algos, path):
         return False
     fig, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.4), squeeze=False, layout="constrained")
     for ax, algo in zip(axes[0], shown):
-        styles = {"ours": ("C0", "-"), "sb3": ("C1", "-"), "sb3-defaults": ("C2", "-")}
         peer = "A2C" if algo == "vpg" else "SB3, matched"
         names = {"ours": "ours", "sb3": peer, "sb3-defaults": "SB3, its defaults"}
         end = 0
-        for impl, (color, line) in styles.items():
+        for color, (impl, name) in zip(("C0", "C1", "C2"), names.items(), strict=True):
             runs = select(results, impl, algo, env)
             total = max([r.total for r in runs], default=0)
             runs = [r for r in runs if r.total == total]
@@ -202,7 +200,7 @@ def picture(results, published, env, algos, path):
                 continue
             end = max(end, total)
             steps, values = common([(r.steps, smooth(r.values, 11 if r.on_policy else 1)) for r in runs])
-            ax.plot(steps, values.mean(axis=0), line, color=color, label=f"{names[impl]} ({count(runs)})")
+            ax.plot(steps, values.mean(axis=0), color=color, label=f"{name} ({count(runs)})")
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
             steps, mean, _ = published[PUBLISHED[algo], algo, env]
@@ -212,7 +210,7 @@ def picture(results, published, env, algos, path):
         ax.grid(alpha=0.3)
         ax.legend(fontsize=7)
     axes[0, 0].set_ylabel("return in training" if algos == ON_POLICY else "return in test episodes")
-    fig.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None, dpi=110)
+    fig.savefig(path, dpi=110)
     plt.close(fig)
     return True
 
@@ -232,9 +230,8 @@ def main():
         for env in ENVS:
             path = out / f"{family}-{env}.png"
             if picture(results, published, env, algos, path):
-                curves = (
-                    f"Learning curves of {', '.join(a.upper() for a in algos)} on {env}: means, and ranges over seeds"
-                )
+                names = ", ".join(algos).upper()
+                curves = f"Learning curves of {names} on {env}: means, and ranges over seeds"
                 lines += [f"![{curves}]({path.name})", ""]
     lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]
     variants = variants_table(results)

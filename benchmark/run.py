@@ -9,8 +9,9 @@ Takes every knob of the scripts, with one value or more (--hidden-sizes 64,64 25
     --jobs     runs at a time (default: the number of cores); each gets its share of the cores as threads
     --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; what is there already is skipped
 
-Runs go to runs/, named after what varies. The same command again goes on with what was interrupted, and skips what is
-done. A run that fails, or is refused, does not stop the others; its log is named at the end, and the exit code is 1.
+Runs go to runs/, named after what varies. The same command again skips what is done and goes on with what was
+interrupted, but for Stable-Baselines3's, which begin anew. A run that fails, or is refused, does not stop the others;
+its log is named at the end, and the exit code is 1.
 """
 
 import contextlib
@@ -123,7 +124,6 @@ class Job:
             self.folder = None
         Path("runs").mkdir(exist_ok=True)
         self.log = Path("runs", f"{self.label}.log")
-        self.begun = time.time()
         with open(self.log, "w") as log:
             env = os.environ | {"OMP_NUM_THREADS": str(threads)}
             self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=log, stderr=log, env=env)
@@ -224,10 +224,8 @@ def main(words):
     at_a_time, results = given.pop("jobs", [str(cores)]), given.pop("results", [None])
     empty = [k for k, v in given.items() if not v]
     if empty or len(at_a_time) != 1 or not at_a_time[0].isdigit() or int(at_a_time[0]) < 1 or len(results) != 1:
-        print(
-            f"run.py: {'no value for ' + ', '.join(empty) if empty else '--jobs and --results take one value'}",
-            file=sys.stderr,
-        )
+        complaint = f"no value for {', '.join(empty)}" if empty else "--jobs and --results take one value"
+        print("run.py:", complaint, file=sys.stderr)
         return 2
     at_a_time, results = int(at_a_time[0]), results[0]
     jobs, refused = grid(given, everything=bool(results))
@@ -247,9 +245,8 @@ def main(words):
     failed = work(todo, at_a_time, max(1, cores // at_a_time), results)
     for job in failed:
         lines = job.log.read_text().strip().splitlines() or ["(nothing was printed)"]
-        print(
-            f"run.py: failed: {job.name} on {job.env_id}, seed {job.seed}; {job.log} ends: {lines[-1]}", file=sys.stderr
-        )
+        run = f"{job.name} on {job.env_id}, seed {job.seed}"
+        print(f"run.py: failed: {run}; {job.log} ends: {lines[-1]}", file=sys.stderr)
     return 2 if refused and not jobs else 1 if refused or failed else 0
 
 

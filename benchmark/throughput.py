@@ -1,6 +1,6 @@
 """Speed: the scripts against Stable-Baselines3 on the same work, in turns, and against the floor. Prints Markdown.
 
-    python benchmark/throughput.py                     everything, some 40 minutes
+    python benchmark/throughput.py                     everything
     python benchmark/throughput.py peers --algos sac   one table: peers, update, rollout, ranks, stored, hidden, start
 
 Every figure is taken in a process of its own (HalfCheetah-v4, --threads threads, no test episodes); the first epoch
@@ -207,13 +207,12 @@ def peers(a):
 
 
 def hidden(a):
-    table("Hidden units, two layers of each", "", *PEERS)
-    for algo in set(a.algos) & {"ppo", "sac"}:
+    table("Hidden units, two layers of each; short epochs and episodes", "", *PEERS)
+    short = {"ppo": dict(steps_per_epoch=500, total_timesteps=2_000)}
+    short["sac"] = dict(steps_per_epoch=250, total_timesteps=1_000, max_episode_steps=250, update_after=0)
+    for algo in [x for x in a.algos if x in short]:
         for n in (64, 256, 1024):
-            flags = {"hidden_sizes": (n, n)} | (
-                {"total_timesteps": 12_000 if algo == "ppo" else 2_000} if n > 64 else {}
-            )
-            compare(a, f"{algo.upper()}, {n}, matched", algo, flags)
+            compare(a, f"{algo.upper()}, {n}, matched", algo, short[algo] | {"hidden_sizes": (n, n)})
 
 
 def update(a):

@@ -22,6 +22,7 @@ import itertools
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -242,6 +243,7 @@ def main(words):
             continue
         todo.append(job)
     print(f"{len(todo)} runs to make, {len(jobs) - len(todo)} are there, {at_a_time} at a time", file=sys.stderr)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the runs as Ctrl-C does
     failed = work(todo, at_a_time, max(1, cores // at_a_time), results)
     for job in failed:
         lines = job.log.read_text().strip().splitlines() or ["(nothing was printed)"]

@@ -184,9 +184,10 @@ def variants_table(results):
 
 
 def picture(results, published, env, algos, path):
+    """Draws the algorithms that have results, and returns their names."""
     shown = [a for a in algos if select(results, "ours", a, env) or select(results, PEER[a], a, env)]
     if not shown:
-        return False
+        return ""
     fig, axes = plt.subplots(1, len(shown), figsize=(4.2 * len(shown), 3.4), squeeze=False, layout="constrained")
     for ax, algo in zip(axes[0], shown):
         peer = "A2C" if algo == "vpg" else "SB3, matched"
@@ -212,7 +213,7 @@ def picture(results, published, env, algos, path):
     axes[0, 0].set_ylabel("return in training" if algos == ON_POLICY else "return in test episodes")
     fig.savefig(path, dpi=110)
     plt.close(fig)
-    return True
+    return ", ".join(shown).upper()
 
 
 def main():
@@ -229,8 +230,7 @@ def main():
         lines += [f"## {family.capitalize()}: {what}", "", *or_none(scores_table(results, algos)), ""]
         for env in ENVS:
             path = out / f"{family}-{env}.png"
-            if picture(results, published, env, algos, path):
-                names = ", ".join(algos).upper()
+            if names := picture(results, published, env, algos, path):
                 curves = f"Learning curves of {names} on {env}: means, and ranges over seeds"
                 lines += [f"![{curves}]({path.name})", ""]
     lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]

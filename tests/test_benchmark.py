@@ -190,3 +190,10 @@ def test_throughput(tmp_path):
     done = run("benchmark/throughput.py", "start", "--algos", "vpg", "--rounds", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout.splitlines()[-1].split("|")[2].split()[0]) > 0
+
+
+def test_the_variants_apply():
+    patches = list((ROOT / "benchmark" / "variants").glob("*.patch"))
+    assert patches
+    for patch in patches:
+        subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, check=True)

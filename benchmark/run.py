@@ -61,7 +61,8 @@ class Job:
         prefix = "" if self.impl == "ours" else self.impl + "-"
         self.variant = ",".join([self.algo, *(f"{k}={'-'.join(self.knobs[k])}" for k in self.varied)])
         self.name = prefix + self.variant
-        self.label = f"{self.env_id}__{self.name}__{self.seed}".replace("/", "-").replace(":", "-")
+        self.place = self.env_id.replace("/", "-").replace(":", "-")  # in names of files
+        self.label = f"{self.place}__{self.name}__{self.seed}"
         self.flags = ["--env-id", self.env_id, "--seed", self.seed]
         for knob, words in self.knobs.items():
             self.flags += ["--" + knob.replace("_", "-"), *words]
@@ -92,7 +93,7 @@ class Job:
             raise Refused(f"{self.algo}.py {' '.join(self.flags)}: {' '.join(words)}") from e
 
     def result(self, results):
-        return Path(results, self.impl, self.variant, self.env_id, f"{self.seed}.csv")
+        return Path(results, self.impl, self.variant, self.place, f"{self.seed}.csv")
 
     def step(self):
         """Steps done so far, of the newest run folder of this name."""

@@ -493,6 +493,13 @@ def test_table_of_a_study(tmp_path, capsys):
     assert {*table.STUDIES} < {*check.SET3}
 
 
+@pytest.mark.parametrize("study", ["exploration"])
+def test_the_answer_of_a_study_has_the_table_of_the_committed_runs(study, capsys):
+    assert load("table").main(study) is None
+    page = (ROOT / "docs" / "exercises" / f"{study}.md").read_text().splitlines()
+    assert not {*capsys.readouterr().out.splitlines()} - {*page}
+
+
 def test_environments_that_lie():
     """After 100 steps: cut in the one, over in the other."""
     load("time_limits")
@@ -540,6 +547,7 @@ def test_runs_of_the_study_of_time_limits(tmp_path, capsys):
     command += ["--steps-per-epoch", "100", "--hidden-sizes", "8", "--train-v-iters", "2", "--env-id"]
     command += [f"exercises.set3.time_limits:InvertedPendulum{ending}-v0" for ending in ("Terminal", "Cut")]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert not [path for path in (tmp_path / "kept").rglob("*:*")]  # which Windows could not check out
     assert load("table").main("time_limits", tmp_path / "kept") is None
     shown = capsys.readouterr().out
     assert "| ppo | InvertedPendulumTerminal-v0 | 1 |" in shown and "| ppo | InvertedPendulumCut-v0 | 1 |" in shown

@@ -16,7 +16,7 @@ STUDIES = {  # study: what varies, and what is shown besides the return
     "seeds": (["lam"], []),
     "variance": (["lam"], ["values/explained_variance", "values/kl"]),
     "clipping": (["clip_ratio", "target_kl"], ["values/kl", "values/clip_frac", "values/stop_iter"]),
-    "exploration": (["act_noise", "alpha"], ["values/q1", "values/logp"]),
+    "exploration": (["act_noise", "alpha"], ["charts/episodic_return", "values/q1", "values/logp"]),
     "time_limits": (["env_id"], ["values/v", "values/explained_variance", "values/q"]),
 }
 LAST = 0.2  # the share of a run, at its end, that its score is the mean of
@@ -62,7 +62,15 @@ def table(study, folder):
     shown = [name for name in others if any(name in columns for _, _, columns in runs)]
     knobs = [knob for knob in knobs if any(knob in args for _, args, _ in runs)]
     lines = [
-        ["algorithm", *knobs, "seeds", "mean return", "lowest seed", "highest seed", *(x.split("/")[1] for x in shown)]
+        [
+            "algorithm",
+            *knobs,
+            "seeds",
+            "mean return",
+            "lowest seed",
+            "highest seed",
+            *(x.removeprefix("values/") for x in shown),
+        ]
     ]
     for key, members in groups(runs, knobs).items():
         scores = [score(columns) for columns in members]

@@ -36,6 +36,7 @@ class Result:
         head, *lines = path.read_text().splitlines()
         self.made = json.loads(head.removeprefix("# "))
         self.impl, self.algo, self.env = path.parts[-4:-1]
+        self.algo = self.algo.replace("a2c", "vpg")  # whose relative it is
         base = self.algo.split(",")[0]
         self.on_policy = base in ON_POLICY
         self.steps, self.values = read_table(lines, ("charts" if self.on_policy else "eval") + "/episodic_return")

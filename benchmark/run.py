@@ -58,8 +58,9 @@ class Job:
     varied: list  # names of the knobs that the run's name tells
 
     def __post_init__(self):
+        algo = self.algo if self.impl == "ours" else CLASSES[self.algo].__name__.lower()
         prefix = "" if self.impl == "ours" else self.impl + "-"
-        self.variant = ",".join([self.algo, *(f"{k}={'-'.join(self.knobs[k])}" for k in self.varied)])
+        self.variant = ",".join([algo, *(f"{k}={'-'.join(self.knobs[k])}" for k in self.varied)])
         self.name = prefix + self.variant
         self.place = self.env_id.replace("/", "-").replace(":", "-")  # in names of files
         self.label = f"{self.place}__{self.name}__{self.seed}"

@@ -487,13 +487,13 @@ def test_table_of_a_study(tmp_path, capsys):
             path.write_text("\n".join([f"# {config}", "global_step,charts/episodic_return", *rows]) + "\n")
     assert table.main("seeds", tmp_path) is None
     out = capsys.readouterr().out
-    assert "| ppo | 0.9 | 3 | 101 | 100 | 102 |" in out and "| ppo | 0.97 | 3 | 201 | 200 | 202 |" in out
+    assert "| ppo | 0.9 | 3 | 101 | 100 | 102 | 0 |" in out and "| ppo | 0.97 | 3 | 201 | 200 | 202 | 0 |" in out
     assert "| 3 | 100 % |" in out
     assert "There are no runs" in table.main("clipping", tmp_path / "nothing") and "studies are" in table.main("what")
     assert {*table.STUDIES} < {*check.SET3}
 
 
-@pytest.mark.parametrize("study", ["exploration"])
+@pytest.mark.parametrize("study", ["exploration", "variance"])
 def test_the_answer_of_a_study_has_the_table_of_the_committed_runs(study, capsys):
     assert load("table").main(study) is None
     page = (ROOT / "docs" / "exercises" / f"{study}.md").read_text().splitlines()

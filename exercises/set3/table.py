@@ -19,7 +19,6 @@ STUDIES = {  # study: what varies, and what is shown besides the return
     "exploration": (["act_noise", "alpha"], ["charts/episodic_return", "values/q1", "values/logp"]),
     "time_limits": (["env_id"], ["values/v", "values/explained_variance", "values/q"]),
 }
-LAST = 0.2  # the share of a run, at its end, that its score is the mean of
 
 
 def read(folder):
@@ -34,13 +33,15 @@ def read(folder):
     return runs
 
 
-def at_the_end(xs):
-    return float(np.mean(xs[-max(1, round(LAST * len(xs))) :])) if xs else None
+def mean(xs, begin=0.8, end=1.0):
+    """Over a part of a run, by default its last fifth; None where the column is empty."""
+    first = min(round(begin * len(xs)), len(xs) - 1)
+    return float(np.mean(xs[first : max(first + 1, round(end * len(xs)))])) if xs else None
 
 
-def score(columns):
-    """A run's score: the mean return at its end; of tests where there are any, else of the episodes of the training."""
-    return at_the_end(columns.get("eval/episodic_return") or columns["charts/episodic_return"])
+def returns(columns):
+    """Of test episodes where there are any, else of the training's."""
+    return columns.get("eval/episodic_return") or columns["charts/episodic_return"]
 
 
 def groups(runs, knobs):
@@ -61,34 +62,23 @@ def table(study, folder):
     runs = read(folder)
     shown = [name for name in others if any(name in columns for _, _, columns in runs)]
     knobs = [knob for knob in knobs if any(knob in args for _, args, _ in runs)]
-    lines = [
-        [
-            "algorithm",
-            *knobs,
-            "seeds",
-            "mean return",
-            "lowest seed",
-            "highest seed",
-            *(x.removeprefix("values/") for x in shown),
-        ]
-    ]
+    measured = ["seeds", "mean return", "lowest seed", "highest seed", "half-way"]
+    lines = [["algorithm", *knobs, *measured, *(name.removeprefix("values/") for name in shown)]]
     for key, members in groups(runs, knobs).items():
-        scores = [score(columns) for columns in members]
-        cells = [number(f(scores)) for f in (np.mean, np.min, np.max)]
-        extra = [[at_the_end(columns.get(name, [])) for columns in members] for name in shown]
-        extra = [
-            number(np.mean([x for x in xs if x is not None])) if any(x is not None for x in xs) else "" for xs in extra
-        ]
-        lines.append([*key, str(len(members)), *cells, *extra])
+        scores = [mean(returns(columns)) for columns in members]
+        half_way = np.mean([mean(returns(columns), 0.4, 0.6) for columns in members])
+        extra = [[mean(columns.get(name, [])) for columns in members] for name in shown]
+        extra = [None if None in xs else np.mean(xs) for xs in extra]
+        cells = [np.mean(scores), min(scores), max(scores), half_way, *extra]
+        lines.append([*key, str(len(members)), *map(number, cells)])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def how_many(folder, knob, draws=10_000):
     """How often the mean of n seeds puts the setting first that is first by all of its seeds."""
-    found = {
-        key: np.array([score(columns) for columns in members]) for key, members in groups(read(folder), [knob]).items()
-    }
+    settings = groups(read(folder), [knob]).items()
+    found = {key: np.array([mean(returns(columns)) for columns in members]) for key, members in settings}
     (best, x), (other, y) = sorted(found.items(), key=lambda item: -item[1].mean())[:2]
     rng = np.random.default_rng(0)
     lines = [

@@ -493,7 +493,7 @@ def test_table_of_a_study(tmp_path, capsys):
     assert {*table.STUDIES} < {*check.SET3}
 
 
-@pytest.mark.parametrize("study", ["clipping", "exploration", "time_limits", "variance"])
+@pytest.mark.parametrize("study", ["clipping", "exploration", "seeds", "time_limits", "variance"])
 def test_the_answer_of_a_study_has_the_table_of_the_committed_runs(study, capsys):
     assert load("table").main(study) is None
     page = (ROOT / "docs" / "exercises" / f"{study}.md").read_text().splitlines()

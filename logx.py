@@ -296,5 +296,5 @@ def play(run: tyro.conf.Positional[str], episodes: int = 10, stochastic: bool = 
 
 if __name__ == "__main__":
     sys.modules["logx"] = sys.modules[__name__]  # for the script, which imports it
-    sys.argv = [f"{sys.argv[0]} play", *sys.argv[2 if sys.argv[1:2] == ["play"] else 1 :]]  # it may be left out
+    sys.argv = [f"{sys.argv[0]} play", *sys.argv[2 if sys.argv[1:2] == ["play"] else 1 :]]  # or no "play"
     main(lambda nothing: None, play)  # the parser calls play

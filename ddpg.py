@@ -71,7 +71,7 @@ def make_env(args, render_mode=None):
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not np.isfinite([space.low, space.high]).all():
-        raise logx.Stop(f"ddpg.py needs a Box of actions with finite bounds, not {space}; ppo.py takes other spaces")
+        raise logx.Stop(f"ddpg.py needs a Box of actions with finite bounds, not {space}; ppo.py takes Discrete, too")
     if env.spec.max_episode_steps is None:
         raise logx.Stop(f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps")
     return gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))

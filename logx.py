@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 import warnings
-from contextlib import redirect_stderr, suppress
+from contextlib import chdir, redirect_stderr, suppress
 from pathlib import Path
 
 import gymnasium as gym
@@ -27,9 +27,8 @@ class Stop(Exception):
     """Bad input: ends the program with this sentence instead of a traceback, and with exit code 2."""
 
 
-launched = int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1)
+launched, size = int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1), 1
 rank = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
-size = 1
 if launched > 1:  # MPI is imported only where a launcher asks for it
     with suppress(ImportError, RuntimeError), warnings.catch_warnings(action="ignore"):  # parse() refuses a wrong size
         from mpi4py import MPI
@@ -50,9 +49,8 @@ def broadcast(module):
 def average(x):
     """The mean over all ranks, elementwise, of a CPU tensor."""
     if size > 1:
-        x = x.detach().clone()
+        x = x.detach() / size
         MPI.COMM_WORLD.Allreduce(MPI.IN_PLACE, x.numpy())
-        x /= size
     return x
 
 
@@ -98,8 +96,7 @@ def check_range(args, low, high, *names):
 def check_finite(step, values):
     """Raises FloatingPointError if any of {name: number, or array with a row a step from `step` on} is not finite."""
     for name, x in values.items():
-        bad = np.argwhere(~np.isfinite(np.asarray(x)))
-        if len(bad):
+        if len(bad := np.argwhere(~np.isfinite(np.asarray(x)))):
             raise FloatingPointError(f"{name} is NaN or infinite at step {step + sum(bad[0][:1])}")
 
 
@@ -110,9 +107,11 @@ def make_env(args, render_mode=None):
         env = gym.make(args.env_id, args.max_episode_steps, **({"render_mode": render_mode} if render_mode else {}))
     except (gym.error.Error, ImportError, ValueError, TypeError) as e:
         raise Stop(f"cannot make the environment {args.env_id}: {' '.join(str(e).split())}") from e
-    if not isinstance(env.observation_space, gym.spaces.Box) or len(env.observation_space.shape) != 1:
-        raise Stop(f"the networks read flat vectors (a Box of one axis); {args.env_id} has {env.observation_space}")
-    return gym.wrappers.DtypeObservation(env, np.float32)
+    if not isinstance(box := env.observation_space, gym.spaces.Box) or len(box.shape) != 1:
+        raise Stop(f"the networks read flat vectors (a Box of one axis); {args.env_id} has {box}")
+    if isinstance(env.action_space, gym.spaces.Discrete):  # a number: an array () cannot be a key of a dict
+        env = gym.wrappers.TransformAction(env, int, env.action_space)
+    return gym.wrappers.TransformObservation(env, lambda s: np.array(s, np.float32), gym.spaces.Box(box.low, box.high))
 
 
 class Logger:
@@ -183,8 +182,9 @@ class Logger:
         self.dir = Logger.dir = gather(getattr(self, "dir", None))[0]  # (Logger.dir: for the message after Ctrl-C)
         if rank == 0:
             Path(self.dir, self.script.name).write_bytes(self.script.read_bytes())
-            git = f"git -C '{self.script.resolve().parent}' describe --always --dirty --abbrev=40 --exclude='*' 2>&1"
-            made = {"args": vars(a), "ranks": size, "commit": subprocess.getoutput(git), "python": sys.version}
+            with chdir(self.script.resolve().parent):
+                commit = subprocess.getoutput("git describe --always --dirty --abbrev=40 --exclude=*")
+            made = {"args": vars(a), "ranks": size, "commit": commit, "python": sys.version}
             made |= {m: sys.modules[m].__version__ for m in "gymnasium mujoco numpy torch".split() if m in sys.modules}
             Path(self.dir, "config.json").write_text(json.dumps(made, indent=2) + "\n")
         self._save(finished=False)

@@ -14,7 +14,7 @@
 12:       compute the targets y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')), a' ~ π_θ(·|s')
 13:       update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)², for i = 1, 2
 14:       update θ by one step of gradient ascent on ∇_θ mean_B (min_i Q_{φ_i}(s, a_θ) − α log π_θ(a_θ|s)), where
-          a_θ = tanh(μ_θ(s) + σ_θ(s) ξ), ξ ~ N(0, I); if α is learned, step down ∇_α mean_B −log α (log π_θ(a_θ|s) + H)
+          a_θ = tanh(μ_θ(s) + σ_θ(s) ξ), ξ ~ N(0, I); if learned, log α descends on mean_B −log α (log π_θ(a_θ|s) + H)
 15:       update the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i
 
 Changed against the papers: gradient steps at the end of an episode instead of after every step; uniformly random
@@ -73,7 +73,7 @@ def make_env(args, render_mode=None):
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not np.isfinite([space.low, space.high]).all():
-        raise logx.Stop(f"sac.py needs a Box of actions with finite bounds, not {space}; ppo.py takes other spaces")
+        raise logx.Stop(f"sac.py needs a Box of actions with finite bounds, not {space}; ppo.py takes Discrete, too")
     if env.spec.max_episode_steps is None:
         raise logx.Stop(f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps")
     return gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))

@@ -1,7 +1,7 @@
 """Draws the curves of runs: mean over the runs of a group, and the range from the smallest to the largest.
 
-    python benchmark/plot.py runs/                                        a panel for each environment
-    python benchmark/plot.py runs/ --group seed --value losses/v          one curve a seed, of another column
+    python benchmark/plot.py runs/                                           a panel for each environment
+    python benchmark/plot.py runs/ --group exp_name seed --value losses/v    a curve for each seed, of another column
     python benchmark/plot.py runs/ --smooth 11 --out curves.png
 
 Finds every folder with a progress.csv below those given. Runs whose arguments differ only in the seed are one group,

@@ -5,6 +5,7 @@ and environment, and README.md with the tables, to benchmark/results/report/. A 
 with a line on stderr.
 """
 
+import ast
 import csv
 import json
 import subprocess
@@ -47,10 +48,19 @@ class Result:
         self.script = f"{base}.py" if self.impl == "ours" else "benchmark/sb3.py"
 
     def is_old(self):
-        """Whether the script has changed since the commit that made the result."""
-        commit = self.made["commit"].removesuffix("-dirty")
-        command = ["git", "-C", ROOT, "diff", "--quiet", commit, "--", self.script]
-        return subprocess.run(command, capture_output=True).returncode != 0
+        """Whether the script's code has changed since the commit that made the result."""
+        command = ["git", "-C", ROOT, "show", f"{self.made['commit'].removesuffix('-dirty')}:{self.script}"]
+        then = subprocess.run(command, capture_output=True, text=True)
+        return then.returncode != 0 or bare(then.stdout) != bare((ROOT / self.script).read_text())
+
+
+def bare(source):
+    """A script's code without its comments and docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            node.body.pop(0)
+    return ast.dump(tree)
 
 
 def read_results(folder):
@@ -239,7 +249,7 @@ def main():
     if variants:
         lines += ["## Variants", "", *variants, ""]
     if any(r.is_old() for r in results):
-        lines += ["† made before the last change of its script.", ""]
+        lines += ["† made before the last change of its script's code.", ""]
     (out / "README.md").write_text("\n".join(lines))
     print(f"{len(results)} results: {out}")
     return 0

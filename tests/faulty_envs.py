@@ -34,11 +34,33 @@ class Faulty(gym.Env):
         return s, r, self.fault == "ends at once", False, {}
 
 
+class Corridor(gym.Env):
+    """Fields 0 to 5, walked to the right; the observation is one array, which every step changes in place."""
+
+    observation_space = gym.spaces.Box(0, 5, (1,), np.float32)
+
+    def __init__(self, discrete=True, render_mode=None):
+        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (1,), np.float32)
+        self.discrete, self.s = discrete, np.zeros(1, np.float32)
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed=seed)
+        self.s[:] = 0
+        return self.s, {}
+
+    def step(self, a):
+        self.s += 1
+        r = {0: 0.0, 1: 1.0}[a] if self.discrete else 0.0  # needs a number, not an array
+        return self.s, r, bool(self.s[0] == 5), False, {}
+
+
 def register(name, limit=50, **kwargs):
     gym.register(name, Faulty, max_episode_steps=limit, kwargs=kwargs)
 
 
 register("Endless-v0", limit=None)
+gym.register("Corridor-v0", Corridor, max_episode_steps=50)
+gym.register("BoxCorridor-v0", Corridor, max_episode_steps=50, kwargs={"discrete": False})
 gym.register("NoRenderMode-v0", lambda: Faulty(), max_episode_steps=50)
 register("Raises-v0", fault="raise")
 register("RaisesOnRank1-v0", fault="raise on rank 1")

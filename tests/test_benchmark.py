@@ -186,6 +186,12 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000
 
 
+def test_a_result_is_old_when_the_code_has_changed():
+    source = (ROOT / "sac.py").read_text()
+    assert report.bare(source) == report.bare(source.replace("Soft Actor-Critic", "Hard Actor-Critic") + "# end")
+    assert report.bare(source) != report.bare(source.replace("lr=args.q_lr", "lr=args.pi_lr"))
+
+
 def test_throughput(tmp_path):
     done = run("benchmark/throughput.py", "start", "--algos", "vpg", "--rounds", 1, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

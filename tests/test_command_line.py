@@ -59,7 +59,7 @@ def test_help(name, tmp_path):
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory):
     """A folder with sac.py and logx.py alone, no MPI, and a run; sac.py is removed afterwards."""
-    folder = tmp_path_factory.mktemp("copied")
+    folder = tmp_path_factory.mktemp("o'neil")
     for name in ("sac.py", "logx.py"):
         shutil.copy(ROOT / name, folder)
     (folder / "mpi4py.py").write_text("raise ImportError\n")
@@ -78,6 +78,7 @@ def test_a_copy_alone_leaves_a_whole_run(copied):
     config = json.loads((folder / "config.json").read_text())
     assert config["args"]["hidden_sizes"] == [8] and config["args"]["seed"] == 3
     assert config.keys() >= {"commit", "python", "torch", "gymnasium", "numpy"}
+    assert "not a git repository" in config["commit"]  # git was asked, in a folder with an apostrophe, too
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["step"] == 600 and {"pi.net.0.weight", "q1.net.0.weight"} <= state["ac"].keys()
     assert state["buf"] is None  # a finished run's is small to share

@@ -55,6 +55,21 @@ def all_equal(x, y):
     return all(torch.equal(a, b) for a, b in zip(tensors(x), tensors(y), strict=True))
 
 
+# the environment
+
+
+@every
+def test_an_observation_stays_as_it_was_when_the_environment_changes_its_own_in_place(algo):
+    env_id = f"faulty_envs:{'Corridor' if algo in ON_POLICY else 'BoxCorridor'}-v0"
+    args = make_args(algo, env_id=env_id)
+    env = algo.make_env(args)
+    ac = algo.ActorCritic(env.observation_space, env.action_space, args)
+    path = [env.reset(seed=0)[0]]
+    path += [env.step(algo.get_action(ac, path[-1]))[0] for _ in range(3)]  # a Discrete action arrives as a number
+    assert np.ravel(path).tolist() == [0, 1, 2, 3]
+    assert all(s.dtype == np.float32 for s in path)
+
+
 # what is logged
 
 

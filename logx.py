@@ -171,7 +171,7 @@ class Logger:
             note(f"Note: saving takes {self.saving:.1f} s, and is done every {33 * self.saving:.0f} s.")
         if finished:
             self.bar.close()
-            note(f"Done. See it act: python logx.py play {self.dir}")
+            note(f"Done. See it act: python logx.py play {self.dir}" if "ac" in self.tracked else "Done.")
 
     def _create(self, a):
         name = f"{a.env_id}__{a.exp_name}__{a.seed}__{int(time.time())}".replace("/", "-").replace(":", "-")

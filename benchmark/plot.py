@@ -42,6 +42,8 @@ def read_table(lines, value):
 def read_run(folder, value):
     """Arguments, column, steps, values. Raises OSError, ValueError, KeyError or TypeError where the run is damaged."""
     args = json.loads((folder / "config.json").read_text())["args"]
+    if missing := {"env_id", "exp_name"} - args.keys():
+        raise ValueError(f"its config.json lacks {' and '.join(sorted(missing))}")
     lines = (folder / "progress.csv").read_text().splitlines()
     name = value or (
         "eval/episodic_return" if "eval/episodic_return" in lines[0].split(",") else "charts/episodic_return"

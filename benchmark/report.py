@@ -7,6 +7,7 @@ with a line on stderr.
 
 import ast
 import csv
+import itertools
 import json
 import subprocess
 import sys
@@ -34,7 +35,7 @@ class Result:
     """One run. score: mean of the last whole episodes; steps, values: its curve."""
 
     def __init__(self, path):
-        head, *lines = path.read_text().splitlines()
+        head, *lines = path.read_text().splitlines() or [""]
         self.made = json.loads(head.removeprefix("# "))
         self.impl, self.algo, self.env = path.parts[-4:-1]
         self.algo = self.algo.replace("a2c", "vpg")  # whose relative it is
@@ -42,6 +43,8 @@ class Result:
         self.on_policy = base in ON_POLICY
         self.steps, self.values = read_table(lines, ("charts" if self.on_policy else "eval") + "/episodic_return")
         self.total = self.made["args"]["total_timesteps"]
+        if not len(self.steps):
+            raise ValueError("it has no finished episode")
         if self.steps[-1] < 0.99 * self.total:
             raise ValueError(f"it ends at step {self.steps[-1]} of {self.total}")
         self.score = float(np.mean(self.made["final"] if self.on_policy else self.values[-3:]))
@@ -49,7 +52,7 @@ class Result:
 
     def is_old(self):
         """Whether the script's code has changed since the commit that made the result."""
-        command = ["git", "-C", ROOT, "show", f"{self.made['commit'].removesuffix('-dirty')}:{self.script}"]
+        command = ["git", "-C", ROOT, "show", f"{self.made['commit']}:{self.script}"]  # nothing for a "-dirty" one
         then = subprocess.run(command, capture_output=True, text=True)
         return then.returncode != 0 or bare(then.stdout) != bare((ROOT / self.script).read_text())
 
@@ -69,7 +72,12 @@ def read_results(folder):
         try:
             results.append(Result(path))
         except (OSError, ValueError, KeyError, IndexError, TypeError) as e:
-            print(f"report.py: {path} is left out: {e}", file=sys.stderr)
+            what = e if type(e) is ValueError else f"it is damaged ({type(e).__name__}: {e})"
+            print(f"report.py: {path} is left out: {what}", file=sys.stderr)
+            continue
+        if results[-1].env not in ENVS:
+            print(f"report.py: {path} is left out: the report shows {', '.join(ENVS)} only", file=sys.stderr)
+            results.pop()
     return results
 
 
@@ -140,24 +148,30 @@ def scores_table(results, algos):
 
 
 def judgement_table(results):
-    lines = table("algorithm", "against", "environments", "P(ours beats theirs)", "95 %", "interquartile mean", "95 %")
-    for algo in (*ON_POLICY, *OFF_POLICY):
-        for impl in ("sb3", "sb3-defaults"):
+    columns = "algorithm", "against", "steps", "environments", "runs, ours / theirs"
+    lines = table(*columns, "P(ours beats theirs)", "95 %", "interquartile mean", "95 %")
+    for algo, impl in itertools.product((*ON_POLICY, *OFF_POLICY), ("sb3", "sb3-defaults")):
+        for total in sorted({r.total for r in results}):
             pairs = []
             for env in ENVS:
-                ours, theirs = select(results, "ours", algo, env), select(results, impl, algo, env)
-                for total in {r.total for r in ours} & {r.total for r in theirs}:
-                    pairs.append([np.array([r.score for r in rs if r.total == total]) for rs in (ours, theirs)])
+                both = [select(results, who, algo, env) for who in ("ours", impl)]
+                pairs.append([np.array([r.score for r in runs if r.total == total]) for runs in both])
+            pairs = [(x, y) for x, y in pairs if len(x) and len(y)]
             if not pairs:
                 continue
-            low, high = bootstrap(better, pairs)
-            cells = [f"{better(pairs):.2f}", f"{low:.2f} to {high:.2f}", "–", "–"]
+            enough = all(len(x) >= 3 and len(y) >= 3 for x, y in pairs)  # one run resamples to itself
+            cells = [f"{better(pairs):.2f}", "–", "–", "–"]
+            if enough:
+                cells[1] = "{:.2f} to {:.2f}".format(*bootstrap(better, pairs))
             if all(y.min() > 0 for _, y in pairs):  # a share of a negative mean says nothing
-                low, high = bootstrap(middle_mean, pairs)
-                cells[2:] = [f"{middle_mean(pairs):.2f}", f"{low:.2f} to {high:.2f}"]
-            bold = "**" if impl == PEER[algo] and algo != "vpg" else ""
+                cells[2] = f"{middle_mean(pairs):.2f}"
+                if enough:
+                    cells[3] = "{:.2f} to {:.2f}".format(*bootstrap(middle_mean, pairs))
+            bold = "**" if impl == PEER[algo] and algo != "vpg" and enough else ""
             name = "A2C" if algo == "vpg" else "SB3, matched" if impl == "sb3" else "SB3's defaults"
-            lines.append(f"| {bold}{algo.upper()}{bold} | {name} | {len(pairs)} | {' | '.join(cells)} |")
+            runs = " / ".join(str(sum(map(len, side))) for side in zip(*pairs))
+            cells = [f"{bold}{algo.upper()}{bold}", name, f"{total:,}", str(len(pairs)), runs, *cells]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -168,7 +182,8 @@ def published_table(results, published):
     for env in ENVS:
         for algo in (*ON_POLICY, *OFF_POLICY):
             for total in (100_000, 500_000, 1_000_000):
-                runs = [r for r in select(results, "ours", algo, env) if r.total >= total]
+                whole = total + 5 * (4_000 if algo in ON_POLICY else 10_000)  # as far as the window reaches
+                runs = [r for r in select(results, "ours", algo, env) if r.total >= whole or r.total == total]
                 key = PUBLISHED[algo], algo, env
                 if not runs or key not in published or (algo in ON_POLICY and total != 1_000_000):
                     continue
@@ -211,7 +226,7 @@ def picture(results, published, env, algos, path):
             if not runs:
                 continue
             end = max(end, total)
-            steps, values = common([(r.steps, smooth(r.values, 11 if r.on_policy else 1)) for r in runs])
+            steps, values = common([(r.steps, smooth(r.values, 11)) for r in runs])
             ax.plot(steps, values.mean(axis=0), color=color, label=f"{name} ({count(runs)})")
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
@@ -249,7 +264,7 @@ def main():
     if variants:
         lines += ["## Variants", "", *variants, ""]
     if any(r.is_old() for r in results):
-        lines += ["† made before the last change of its script's code.", ""]
+        lines += ["† made before the last change of its script's code (`logx.py` is not looked at).", ""]
     (out / "README.md").write_text("\n".join(lines))
     print(f"{len(results)} results: {out}")
     return 0

@@ -4,7 +4,8 @@
     python benchmark/sb3.py ppo --env-id Hopper-v4 --defaults    SB3's own settings; of ours only env, seed and budget
 
 TRPO is sb3-contrib's. VPG's nearest relative is A2C, which always runs with SB3's settings. What SB3 cannot express is
-in docs/differences-from-sb3.md; its PPO has one learning rate (--pi-lr) and stops the critic with the policy.
+in docs/differences-from-sb3.md. It has one learning rate for all networks: --pi-lr, for TRPO --vf-lr. At its defaults
+its DDPG and TD3 explore without noise.
 """
 
 import importlib
@@ -25,6 +26,8 @@ from stable_baselines3.common.noise import NormalActionNoise
 
 import logx
 
+TAKEN = {"total_timesteps", "steps_per_epoch", "max_episode_steps", "num_test_episodes"}  # with SB3's settings, too
+IGNORED = {"ppo": {"vf_lr", "train_v_iters"}, "ddpg": {"q_lr"}, "td3": {"q_lr"}, "sac": {"q_lr"}}
 CLASSES = {"vpg": sb3.A2C, "trpo": sb3_contrib.TRPO, "ppo": sb3.PPO, "ddpg": sb3.DDPG, "td3": sb3.TD3, "sac": sb3.SAC}
 ON_POLICY = ("vpg", "trpo", "ppo")
 
@@ -61,8 +64,11 @@ def make_model(algo, a, env):
     """SB3's model on `env`, for arguments `a` of our script and `a.defaults`."""
 
     class Model(CLASSES[algo]):
-        def _sample_action(self, learning_starts, *rest):  # SB3 has one number for updates and random actions
-            return super()._sample_action(learning_starts if a.defaults else a.start_steps, *rest)
+        def _sample_action(self, learning_starts, action_noise=None, n_envs=1):
+            if not a.defaults:  # SB3 has one number for updates and random actions, and adds noise to the latter
+                learning_starts = a.start_steps
+                action_noise = None if self.num_timesteps < a.start_steps else action_noise
+            return super()._sample_action(learning_starts, action_noise, n_envs)
 
     return Model("MlpPolicy", Monitor(env), seed=a.seed, device="cpu", **settings(algo, a, env))
 
@@ -103,6 +109,13 @@ def final_returns(get_action, env, seed, episodes=20):
     return returns
 
 
+def write_final(folder, returns):
+    """Keeps them in the run's folder, in one move."""
+    path = Path(folder, "final.json")
+    path.with_suffix(".new").write_text(json.dumps(returns) + "\n")
+    path.with_suffix(".new").replace(path)
+
+
 def main(algo):
     script = importlib.import_module(algo)
     script.get_action = lambda model, s, deterministic: model.predict(s, deterministic=deterministic)[0]
@@ -116,13 +129,16 @@ def main(algo):
         env, test_env = make_env(a), make_env(a)
         model = make_model(algo, a, env)
         columns = [] if algo in ON_POLICY else ["eval/episodic_return", "eval/episodic_length"]
-        logger = logx.Logger(a, __file__, columns, env, ac=model.policy)
+        logger = logx.Logger(a, __file__, columns, env)
+        path = Path(logger.dir, "config.json")
+        made = json.loads(path.read_text()) | {m.__name__: m.__version__ for m in (sb3, sb3_contrib)}
+        path.write_text(json.dumps(made, indent=2) + "\n")
         evaluate = None if algo in ON_POLICY else lambda model, step: script.evaluate(model, test_env, a, step)
         model.learn(a.total_timesteps, Rows(a, logger, evaluate))
         if algo in ON_POLICY:
             torch.manual_seed(a.seed)
             returns = final_returns(lambda s: model.predict(s)[0], test_env, a.seed)
-            Path(logger.dir, "final.json").write_text(json.dumps(returns) + "\n")
+            write_final(logger.dir, returns)
         return logger.dir
 
     fields = [("defaults", bool, False)]

@@ -279,7 +279,9 @@ class Args:
 
 
 def main(a):
-    cpu = [x.split(": ")[1] for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
+    info = Path("/proc/cpuinfo")  # Linux has it
+    lines = info.read_text().splitlines() if info.exists() else []
+    cpu = [x.split(": ")[1] for x in lines if x.startswith("model name")] or [platform.processor()] * os.cpu_count()
     commit = subprocess.getoutput(f"git -C '{ROOT}' describe --always --dirty")
     print(f"`{' '.join(['python benchmark/throughput.py', *sys.argv[1:]])}`, commit {commit}, {time.strftime('%F')};")
     print(f"{len(cpu)} cores ({cpu[0]}), {a.threads} thread(s),", end=" ")

@@ -227,10 +227,13 @@ def hint(name, n, path):
     function = hunks[-1][0].removeprefix("def ").removeprefix("class ").split("(")[0].rstrip(":")
     number = re.findall(r"# \((\d+\w?)\)", "\n".join(hunks[-1][1]))
     if n == 1:
-        outside = {"train", "make_env", "get_action", "evaluate", "ReplayBuffer", "PathBuffer"}
-        half = "where the agent meets the environment, or at what it keeps of it"
-        half = half if function in outside else "where the update is computed"
-        return f"Look {half}."
+        if function in {"make_env", "get_action", "evaluate", "ReplayBuffer", "PathBuffer"}:
+            return "Look where the agent meets the environment, or at what it keeps of it."
+        if function in {"Actor", "GaussianActor", "CategoricalActor", "Critic"}:
+            return "Look at the networks, and at how actions are drawn from them."
+        if function == "train":
+            return "Look at the run as a whole: what is made at its start, what happens when, what is kept."
+        return "Look where the update is computed."
     if n == 2:
         return f"Look in `{function}`" + (
             f", near line {number[0]} of the pseudocode." if number else " or just below it."

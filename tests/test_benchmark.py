@@ -13,6 +13,7 @@ from helpers import ROOT, read_rows, run
 sys.path.insert(0, str(ROOT))
 
 from benchmark import plot, report
+from benchmark import run as launcher
 
 TINY = "--env-id CartPole-v1 --steps-per-epoch 200 --total-timesteps 400 --train-v-iters 3 --hidden-sizes 8,8".split()
 
@@ -53,6 +54,33 @@ def test_a_grid_runs_goes_on_and_is_collected(tmp_path):
     done = run("benchmark/run.py", *words, cwd=tmp_path)
     assert "0 runs to make, 4 are there" in done.stderr
     assert sorted((tmp_path / "runs").iterdir()) == runs and (tmp_path / "results" / found[0]).exists()
+    done = run("benchmark/run.py", *words, "--total-timesteps", "600", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("made with other arguments; move it away") == 4
+
+
+def test_a_run_is_made_once_at_a_time_and_anew_when_its_code_has_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["vpg", *TINY]
+    (job,), _ = launcher.grid(launcher.parse(words))
+    (tmp_path / "runs").mkdir()
+    with job.lock:
+        done = run("benchmark/run.py", *words, cwd=tmp_path)
+    assert done.returncode == 1 and "another launcher is at it" in done.stderr
+    job.start(threads=1)
+    job.process.wait()
+    assert job.end(results=None) is None and job.is_done()
+    copy = job.folder / "vpg.py"
+    copy.write_text(copy.read_text() + "# a comment\n")
+    assert launcher.grid(launcher.parse(words))[0][0].is_done()
+    copy.write_text(copy.read_text() + "x = 1\n")
+    assert not launcher.grid(launcher.parse(words))[0][0].is_done()
+
+
+def test_switches_and_names():
+    jobs, refused = launcher.grid(launcher.parse("sac --learn-alpha True False --total-timesteps 9 --seed 1 1".split()))
+    assert not refused and [job.args.learn_alpha for job in jobs] == [True, False]
+    assert [job.label for job in jobs] == [f"HalfCheetah-v4__sac,learn_alpha={x}__1" for x in (True, False)]
+    assert str(jobs[0].result("results")) == "results/ours/sac,learn_alpha=True/HalfCheetah-v4/1.csv"
 
 
 def test_an_interrupted_run_is_resumed(tmp_path):
@@ -83,6 +111,9 @@ def test_an_interrupted_run_is_resumed(tmp_path):
         ("sac --resume runs/x", "sac.py has no --resume"),
         ("sac --gamma 1.5", "--gamma must be between 0 and 1"),
         ("sac --gamma", "no value for gamma"),
+        ("vpg --impl sb3 --gamma 0.9", "SB3's A2C cannot be given --gamma"),
+        ("ppo --impl sb3-defaults --clip-ratio 0.1", "SB3's PPO cannot be given --clip-ratio"),
+        ("td3 --impl sb3 --q-lr 1e-4", "SB3's TD3 cannot be given --q-lr"),
         ("sac --jobs none", "--jobs"),
         ("", "python benchmark/run.py"),
     ],
@@ -180,7 +211,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     assert report.main() == 0
     assert capsys.readouterr().err.count("is left out") == 2
     text = (tmp_path / "report" / "README.md").read_text()
-    assert "| **TRPO** | SB3, matched | 1 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
+    assert "| **TRPO** | SB3, matched | 1,000,000 | 1 | 3 / 3 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | **2001** (2000, 2001, 2002) | **1001** (1000, 1001, 1002) | – |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average
     assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000

@@ -125,7 +125,9 @@ MISTAKES = [  # exercise, what to change in its solution, words of the hint
     ("gaussian_policy", [("torch.full((act_dim,), -0.5)", "torch.full((act_dim,), 0.6065307)")], "log σ is asked for"),
     ("gaussian_policy", [("*layers[:-1]", "*layers")], "activation after the last layer"),
     ("gaussian_policy", [(", nn.Tanh()]", "]"), ("*layers[:-1]", "*layers")], "network is linear"),
+    ("gaussian_policy", [("nn.Tanh()", "nn.ReLU()")], "Tanh after every hidden one"),
     ("gaussian_policy", [("torch.randn_like(mu)", "torch.randn(len(mu), 1)")], "All dimensions"),
+    ("gaussian_policy", [("torch.randn_like(mu)", "torch.randn_like(mu)[:, [0, 1, 0]]")], "All dimensions"),
     ("gaussian_policy", [("torch.randn_like(mu)", "torch.randn(mu.shape[1])")], "All rows"),
     ("gaussian_policy", [("self.log_std.exp() * torch", "(2 * self.log_std).exp() * torch")], "variance σ²"),
     ("gaussian_policy", [("self.log_std.exp() * torch", "self.log_std * torch")], "take exp first"),
@@ -182,9 +184,10 @@ MISTAKES = [  # exercise, what to change in its solution, words of the hint
     ("squashed_gaussian", [(f"(logp - {CORRECTION})", "logp")], "correction for tanh is missing"),
     ("squashed_gaussian", [(f"logp - {CORRECTION}", f"logp + {CORRECTION}")], "wrong sign"),
     ("squashed_gaussian", [(CORRECTION, "(1 - u.tanh() ** 2).log()")], "rounded to ±1"),
-    ("squashed_gaussian", [(CORRECTION, "(1 - u.tanh() ** 2 + 1e-6).log()")], "An ε"),
+    ("squashed_gaussian", [(CORRECTION, "(1 - u.tanh() ** 2 + 1e-6).log()")], "makes it wrong for |u|"),
     ("squashed_gaussian", [(CORRECTION, "(1 - u.tanh() ** 2).clamp(min=1e-6).log()")], "An ε"),
     ("squashed_gaussian", [(CORRECTION, "(1.3862944 - 2 * (u.exp() + (-u).exp()).log())"), ], "eᵘ overflows"),
+    ("squashed_gaussian", [("(u - mu)", "(u.detach() - mu)")], "the gradient by u"),
     ("squashed_gaussian", [(".sum(dim=-1)", "")], "last axis"),
     ("squashed_gaussian", [(".sum(dim=-1)", ".mean(dim=-1)")], "mean over the dimensions"),
     ("squashed_gaussian", [("(u - mu)", "(u.tanh() - mu)")], "u that was drawn"),
@@ -197,6 +200,12 @@ MISTAKES = [  # exercise, what to change in its solution, words of the hint
      "Draw the indices once"),
     ("replay_buffer", [("torch.randint(min(self.n, self.capacity), (batch_size,))",
                         "torch.randperm(min(self.n, self.capacity))[:batch_size]")], "should have"),
+    ("replay_buffer", [("self.n, self.capacity = 0, capacity", "self.n, self.capacity, self.rows = 0, capacity, []"),
+                       ("        self.n += 1", "        self.rows.append((s.copy(), a, r, s2, d)); self.n += 1"),
+                       ("        idx =", "        for i, row in enumerate(self.rows):\n"
+                        "            for x, new in zip(self.data, row):\n"
+                        "                x[i % self.capacity] = torch.as_tensor(new)\n        idx =")],
+     "stored transition changes"),
     ("replay_buffer", [("(act_dim,), (), (obs_dim,), ()", "(act_dim,), (1,), (obs_dim,), (1,)")], "(B, B)"),
     ("ppo_objective", [("return -torch.min", "return torch.min")], "sign is the wrong way round"),
     ("ppo_objective", [("torch.min(ratio * adv, ", "(")], "Only the clipped product"),
@@ -220,6 +229,13 @@ def test_usual_mistakes_get_their_hints(name):
     for changes, hint in variants:
         _, parts = judge.examine(module, changed(name, *changes), "file.py")
         assert hint in texts(parts), (changes, hint, parts)
+
+
+def test_another_right_answer_is_accepted():
+    noise = "torch.distributions.Normal(0.0, target_noise).sample(a2.shape)"
+    text = changed("td3", ("target_noise * torch.randn_like(a2)", noise))
+    _, parts = judge.examine(importlib.import_module("checks.td3"), text, "file.py")
+    assert check.is_done(parts), parts
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,12 @@ def check_parts(learner):
         not np.allclose(one + two, both + zero, atol=1e-4),
         "The network is linear: there is no Tanh between its layers.",
     )
+    net, x = learner.GaussianPolicy(2, 3, (8, 5)).net, f32(S)
+    *hidden, last = [m for m in net.modules() if isinstance(m, nn.Linear)]
+    for layer in hidden:
+        x = torch.tanh(layer(x))
+    hint = "net(s) is not what its layers give with a Tanh after every hidden one. Is there one after each of them?"
+    require(torch.allclose(net(f32(S)), last(x), atol=1e-5), hint)
 
 
 def check_sample(learner):
@@ -68,7 +74,7 @@ def check_sample(learner):
         "All rows of the batch got the same noise. Each row needs numbers of its own: torch.randn_like(mu).",
     )
     require(
-        abs(np.corrcoef(noise.T)[0, 1]) < 0.9,
+        np.abs(np.corrcoef(noise.T) - np.eye(3)).max() < 0.9,
         "All dimensions of an action got the same noise. Each needs a number of its own: torch.randn_like(mu).",
     )
     std, sigma = noise.std(axis=0), np.exp(LOG_STD)

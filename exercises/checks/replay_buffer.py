@@ -131,12 +131,13 @@ def check_replacement(learner):
 
 def check_copies(learner):
     """copies, not references"""
-    buf, s = learner.ReplayBuffer(2, 3, CAPACITY), np.zeros(2, dtype=np.float32)
-    buf.store(s, np.zeros(3, dtype=np.float32), 1.0, s, False)
-    s += 7  # as an environment does that reuses its observation
+    buf, (s, a, s2) = learner.ReplayBuffer(2, 3, CAPACITY), (np.zeros(n, dtype=np.float32) for n in (2, 3, 2))
+    buf.store(s, a, 1.0, s2, False)
+    for x in (s, a, s2):
+        x += 7  # as an environment does that reuses its observation
     batch = sample(buf, 4)
     require(
-        bool((batch[0] == 0).all()),
+        all(bool((batch[i] == 0).all()) for i in (0, 1, 3)),
         "When the caller's array changes, the stored transition changes, too. Keep a copy: x[row] = ..., or .copy().",
     )
     for _ in range(2 * CAPACITY):

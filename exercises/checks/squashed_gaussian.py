@@ -55,8 +55,7 @@ def check_large(learner):
         hints = []
         for eps in (1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12):
             for wrong in (np.log(exactly + np.float32(eps)), np.log(np.maximum(exactly, eps))):
-                hint = f"An ε ({eps:g}) inside the logarithm stops the −∞, but then the "
-                f"number is wrong for |u| = {size:g}."
+                hint = f"An ε ({eps:g}) inside the logarithm stops the −∞, and makes it wrong for |u| = {size:g}."
                 hints.append(((gauss - wrong).sum(axis=-1), hint + " Rewrite log(1 − tanh² u) by eᵘ and e⁻ᵘ instead."))
         x = got.detach().double().numpy() if torch.is_tensor(got) else got
         if x is not None and not np.isfinite(x).all():
@@ -80,6 +79,13 @@ def check_gradient(learner):
     )
     h, x = 1e-4, u.detach().double().numpy()
     compare("the gradient by u", u.grad, -(log_slope(x + h) - log_slope(x - h)) / (2 * h), rtol=1e-3, atol=1e-3)
+    inputs = [f32(x).requires_grad_() for x in (U, MU, LOG_STD)]
+    learner.squashed_logp(*inputs).sum().backward()
+    sigma = np.exp(LOG_STD)
+    z = (U - MU) / sigma
+    for name, x, right in zip(("u", "mu", "log_std"), inputs, (2 * np.tanh(U) - z / sigma, z / sigma, z**2 - 1)):
+        require(x.grad is not None, f"No gradient reaches {name}.")
+        compare(f"the gradient by {name}", x.grad, right, rtol=1e-3, atol=1e-3)
 
 
 PARTS = [check_numbers, check_large, check_gradient]

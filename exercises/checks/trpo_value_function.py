@@ -95,7 +95,7 @@ def check_kl(learner):
         "SAME_KL",
         "c",
         {
-            "a": "Look at the returns again.",
+            "a": "Look at the returns of the last five epochs.",
             "b": "They have the same mean and deviation, but not the same numbers: with V "
             "= 0 they say which steps lie early "
             "in a path, rather than which actions were good.",

@@ -18,8 +18,8 @@ class GaussianPolicy(nn.Module):
     def __init__(self, obs_dim, act_dim, hidden_sizes):
         """Makes self.net and self.log_std.
 
-        net: obs_dim inputs, a layer for each number in hidden_sizes with Tanh after it, and last a linear layer with
-        act_dim outputs and nothing after it. log_std: a trainable parameter (act_dim,), −0.5 at first.
+        net: obs_dim inputs, a layer for each number in the tuple hidden_sizes with Tanh after it, and a last linear
+        layer with act_dim outputs and nothing after it. log_std: a trainable parameter (act_dim,), −0.5 at first.
         """
         super().__init__()
         raise NotImplementedError  # your code here

@@ -46,6 +46,7 @@ MEAN_OF_THE_GRADIENT = "b"
 SAME_KL = "c"
 
 # So what is it that gets worse without a fitted V?
-#   "a" the step's length    "b" the step's direction: more noise in it, so less progress for the same KL
+#   "a" the step's length    "b" the step's direction: more noise in it, so a step of the same KL may also undo what
+#   was learnt
 #   "c" the line search: it accepts steps that make the surrogate worse
 WHAT_GETS_WORSE = "b"

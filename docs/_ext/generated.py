@@ -78,7 +78,7 @@ class PaperList(FromFile):
         for topic, papers in topics.items():
             if not self.arguments:
                 out += [f"### {topic}", ""]
-            for paper in papers:
+            for paper in sorted(papers, key=lambda paper: (paper["year"], paper.get("arxiv", ""))):
                 link = f"https://arxiv.org/abs/{paper['arxiv']}" if paper.get("arxiv") else paper["url"]
                 star = "★ " if paper.get("star") else ""
                 where = f", arXiv:{paper['arxiv']}" if paper.get("arxiv") else ""

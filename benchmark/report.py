@@ -41,6 +41,7 @@ class Result:
         self.algo = self.algo.replace("a2c", "vpg")  # whose relative it is
         base = self.algo.split(",")[0]
         self.on_policy = base in ON_POLICY
+        self.lines = lines
         self.steps, self.values = read_table(lines, ("charts" if self.on_policy else "eval") + "/episodic_return")
         self.total = self.made["args"]["total_timesteps"]
         if not len(self.steps):
@@ -209,6 +210,28 @@ def variants_table(results):
     return lines if len(lines) > 2 else []
 
 
+def columns_table(results):
+    """Median, and 5 % to 95 %, of each loss and value over all epochs and seeds of ours."""
+    lines = table("algorithm", "steps", "column", *ENVS)
+    for algo in (*ON_POLICY, *OFF_POLICY):
+        runs = [r for r in results if (r.impl, r.algo) == ("ours", algo)]
+        for total in sorted({r.total for r in runs}):
+            names = [n for n in runs[0].lines[0].split(",") if n.startswith(("losses/", "values/"))]
+            for name in names:
+                cells = []
+                for env in ENVS:
+                    values = [read_table(r.lines, name)[1] for r in runs if (r.env, r.total) == (env, total)]
+                    cells.append(spread(np.concatenate(values)) if values else "–")
+                lines.append(f"| {algo.upper()} | {total:,} | `{name}` | {' | '.join(cells)} |")
+    return lines
+
+
+def spread(values):
+    values = np.where(np.abs(values) < 1e-6, 0.0, values)  # rounding
+    low, middle, high = (f"{x:.0f}" if abs(x) >= 100 else f"{x:.2g}" for x in np.quantile(values, [0.05, 0.5, 0.95]))
+    return f"{middle} ({low} to {high})"
+
+
 def picture(results, published, env, algos, path):
     """Draws the algorithms that have results, and returns their names."""
     shown = [a for a in algos if select(results, "ours", a, env) or select(results, PEER[a], a, env)]
@@ -263,6 +286,8 @@ def main():
     variants = variants_table(results)
     if variants:
         lines += ["## Variants", "", *variants, ""]
+    lines += ["## What losses and values look like", ""]
+    lines += ["Ours, all epochs and seeds: the median, and the middle 90 %.", "", *or_none(columns_table(results)), ""]
     if any(r.is_old() for r in results):
         lines += ["† made before the last change of its script's code (`logx.py` is not looked at).", ""]
     (out / "README.md").write_text("\n".join(lines))

@@ -203,8 +203,9 @@ def test_the_report(tmp_path, monkeypatch, capsys):
             path = tmp_path / impl / "trpo" / "Hopper-v4" / f"{seed}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             made = {"args": {"total_timesteps": 1_000_000}, "commit": commit, "final": [gain * 1_000 + seed] * 20}
-            rows = [f"{step},{gain * step / 1_000}" for step in range(4_000, 1_004_000, 4_000)]
-            path.write_text("\n".join(["# " + json.dumps(made), "global_step,charts/episodic_return", *rows]) + "\n")
+            rows = [f"{step},{gain * step / 1_000},{step / 1_000_000}" for step in range(4_000, 1_004_000, 4_000)]
+            head = "# " + json.dumps(made), "global_step,charts/episodic_return,values/kl"
+            path.write_text("\n".join([*head, *rows]) + "\n")
     (tmp_path / "ours" / "trpo" / "Hopper-v4" / "7.csv").write_text("# {half")
     (tmp_path / "ours" / "trpo" / "Hopper-v4" / "8.csv").write_text("# " + json.dumps(made) + "\nglobal_step\n4000\n")
     monkeypatch.setattr(report, "RESULTS", tmp_path)
@@ -214,6 +215,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     assert "| **TRPO** | SB3, matched | 1,000,000 | 1 | 3 / 3 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | **2001** (2000, 2001, 2002) | **1001** (1000, 1001, 1002) | – |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average
+    assert "| TRPO | 1,000,000 | `values/kl` | – | 0.5 (0.052 to 0.95) | – | – | – |" in text
     assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000
 
 

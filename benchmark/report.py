@@ -210,19 +210,20 @@ def variants_table(results):
     return lines if len(lines) > 2 else []
 
 
-def columns_table(results):
-    """Median, and 5 % to 95 %, of each loss and value over all epochs and seeds of ours."""
-    lines = table("algorithm", "steps", "column", *ENVS)
+def columns_tables(results):
+    """Of each algorithm of ours the losses and values: median, and 5 % to 95 %, over all epochs and seeds."""
+    lines = []
     for algo in (*ON_POLICY, *OFF_POLICY):
         runs = [r for r in results if (r.impl, r.algo) == ("ours", algo)]
         for total in sorted({r.total for r in runs}):
-            names = [n for n in runs[0].lines[0].split(",") if n.startswith(("losses/", "values/"))]
-            for name in names:
+            lines += [f"### {algo.upper()}, {total:,} steps", "", *table("column", *(env.removesuffix("-v4") for env in ENVS))]
+            for name in (n for n in runs[0].lines[0].split(",") if n.startswith(("losses/", "values/"))):
                 cells = []
                 for env in ENVS:
                     values = [read_table(r.lines, name)[1] for r in runs if (r.env, r.total) == (env, total)]
                     cells.append(spread(np.concatenate(values)) if values else "–")
-                lines.append(f"| {algo.upper()} | {total:,} | `{name}` | {' | '.join(cells)} |")
+                lines.append(f"| `{name}` | {' | '.join(cells)} |")
+            lines.append("")
     return lines
 
 
@@ -287,7 +288,7 @@ def main():
     if variants:
         lines += ["## Variants", "", *variants, ""]
     lines += ["## What losses and values look like", ""]
-    lines += ["Ours, all epochs and seeds: the median, and the middle 90 %.", "", *or_none(columns_table(results)), ""]
+    lines += ["In our runs, over all epochs and seeds: the median, and the middle 90 %.", "", *columns_tables(results)]
     if any(r.is_old() for r in results):
         lines += ["† made before the last change of its script's code (`logx.py` is not looked at).", ""]
     (out / "README.md").write_text("\n".join(lines))

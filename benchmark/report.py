@@ -212,11 +212,11 @@ def variants_table(results):
 
 def columns_tables(results):
     """Of each algorithm of ours the losses and values: median, and 5 % to 95 %, over all epochs and seeds."""
-    lines = []
+    head, lines = table("column", *(env.removesuffix("-v4") for env in ENVS)), []
     for algo in (*ON_POLICY, *OFF_POLICY):
         runs = [r for r in results if (r.impl, r.algo) == ("ours", algo)]
         for total in sorted({r.total for r in runs}):
-            lines += [f"### {algo.upper()}, {total:,} steps", "", *table("column", *(env.removesuffix("-v4") for env in ENVS))]
+            lines += [f"### {algo.upper()}, {total:,} steps", "", *head]
             for name in (n for n in runs[0].lines[0].split(",") if n.startswith(("losses/", "values/"))):
                 cells = []
                 for env in ENVS:

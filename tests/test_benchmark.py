@@ -1,18 +1,23 @@
 """The benchmark's programs: launcher, SB3 reference runner, plotter, report and throughput."""
 
 import csv
+import importlib
+import itertools
 import json
 import subprocess
 import sys
 import time
+from dataclasses import make_dataclass
 
 import numpy as np
 import pytest
-from helpers import ROOT, read_rows, run
+from helpers import OFF_POLICY, ROOT, read_rows, run
+from stable_baselines3.common.buffers import ReplayBuffer
 
 sys.path.insert(0, str(ROOT))
 
-from benchmark import plot, report
+import logx
+from benchmark import plot, report, sb3
 from benchmark import run as launcher
 
 TINY = "--env-id CartPole-v1 --steps-per-epoch 200 --total-timesteps 400 --train-v-iters 3 --hidden-sizes 8,8".split()
@@ -148,6 +153,66 @@ def test_the_reference_writes_our_columns(algo, tmp_path):
         rows.append(read_rows(folder))
         assert [int(r["global_step"]) for r in rows[-1]] == ([200, 400] if algo == "trpo" else [200, 400, 500])
     assert {k for k in rows[0][0] if "/episodic" in k} == {k for k in rows[1][0] if "/episodic" in k}
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+def test_the_reference_steps_updates_and_tests_when_ours_does(algo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    script, trace, actions = importlib.import_module(algo), [], []
+    flags = "--env-id Pendulum-v1 --max-episode-steps 15 --steps-per-epoch 100 --total-timesteps 220 --hidden-sizes 8"
+    flags += " --batch-size 4 --start-steps 100 --update-after 60 --num-test-episodes 1"
+    flags += "" if algo == "sac" else " --act-noise 1e9"  # so that all but the first, uniform actions are ±1
+    monkeypatch.setattr(sys, "argv", [algo, *flags.split()])
+
+    def spy(where, name, event):
+        plain = getattr(where, name)
+        monkeypatch.setattr(where, name, lambda *args, **kw: trace.append(event(args)) or plain(*args, **kw))
+
+    monkeypatch.setattr(script, "get_action", script.get_action)  # the reference puts another in its place
+    spy(script, "evaluate", lambda args: f"test at {args[-1]}")
+
+    def step(a):
+        actions.append(np.array(a).item())
+        return "noisy step" if abs(actions[-1]) == 1 else "step"
+
+    spy(script.ReplayBuffer, "store", lambda args: step(args[2]))
+    spy(ReplayBuffer, "add", lambda args: step(args[3]))
+    for buffer in (script.ReplayBuffer, ReplayBuffer):
+        spy(buffer, "sample", lambda args: "update")
+    logx.main(script.train, script.Args)
+    ours = [(event, len(list(group))) for event, group in itertools.groupby(trace)]
+    trace.clear()
+    sb3.main(algo)
+    assert [(event, len(list(group))) for event, group in itertools.groupby(trace)] == ours
+    assert len(actions) == 450 and actions[:100] == pytest.approx(actions[225:325], abs=1e-6)  # the uniform ones
+    noisy = "step" if algo == "sac" else "noisy step"
+    assert ours[:4] == [("step", 60), ("update", 15), ("step", 15), ("update", 15)]
+    assert ours[6:10] == [("step", 10), (noisy, 5), ("update", 15), ("test at 105", 1)] or algo == "sac"
+    assert ours[-3:] == [(noisy, 15), ("update", 15), ("test at 225", 1)]
+
+
+@pytest.mark.parametrize("algo", OFF_POLICY)
+def test_the_reference_has_our_settings(algo):
+    script = importlib.import_module(algo)
+    Args = make_dataclass("Args", [("defaults", bool, False)], bases=(script.Args,))
+    knobs = dict(hidden_sizes=(9, 7), batch_size=5, replay_size=300, gamma=0.8, polyak=0.9, pi_lr=3e-3)
+    knobs |= {"ddpg": dict(act_noise=0.3), "sac": dict(alpha=0.4)}.get(algo, dict(act_noise=0.3, policy_delay=3))
+    a = Args("Pendulum-v1", **knobs)
+    env = script.make_env(a)
+    model = sb3.make_model(algo, a, env)
+    assert model.tau == pytest.approx(0.1)
+    assert (model.gamma, model.batch_size, model.buffer_size, model.gradient_steps) == (0.8, 5, 300, -1)
+    assert len(model.critic.q_networks) == (1 if algo == "ddpg" else 2)
+    ours = script.ActorCritic(env.observation_space, env.action_space, a)
+    for optimizer in (model.actor.optimizer, model.critic.optimizer):
+        assert (optimizer.defaults["lr"], optimizer.defaults["eps"]) == (3e-3, 1e-8)
+    theirs = sum(p.numel() for net in (model.actor, model.critic) for p in net.parameters())
+    assert theirs == sum(p.numel() for p in ours.parameters() if p.shape)  # log α has none
+    if algo == "sac":
+        assert model.ent_coef_tensor.item() == pytest.approx(0.4)
+    else:
+        assert model.action_noise._sigma == 0.3
+        assert (model.policy_delay, model.target_noise_clip) == ((1, 0.0) if algo == "ddpg" else (3, a.noise_clip))
 
 
 def test_the_plotter(tmp_path):

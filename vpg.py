@@ -82,9 +82,8 @@ class GaussianActor(nn.Module):
     def forward(self, s):
         return Independent(Normal(self.net(s), self.log_std.exp(), validate_args=False), 1)
 
-    def act(self, s, deterministic):  # the same as sampling from forward(s), at a third of the time
-        mu = self.net(s)
-        return mu if deterministic else mu + self.log_std.exp() * torch.randn_like(mu)
+    def noise(self, n):  # μ(s) plus a row of it is a sample of π_θ(·|s)
+        return (torch.randn(n, len(self.log_std)) * self.log_std.detach().exp()).numpy()
 
 
 class CategoricalActor(nn.Module):
@@ -97,9 +96,8 @@ class CategoricalActor(nn.Module):
     def forward(self, s):
         return Categorical(logits=self.net(s), validate_args=False)
 
-    def act(self, s, deterministic):
-        p = self.net(s).softmax(dim=-1)
-        return (p if deterministic else p / torch.empty_like(p).exponential_()).argmax()  # a race samples p
+    def noise(self, n):  # Gumbel's: where the logits plus a row of it are largest is a sample of π_θ(·|s)
+        return -torch.empty(n, self.net[-1].out_features).exponential_().log().numpy()
 
 
 class Critic(nn.Module):
@@ -125,25 +123,33 @@ class ActorCritic(nn.Module):
 
 
 class PathBuffer:
-    """The steps t = 0, ..., T−1 of an epoch: s, a, r, whether a path ends with the step, and how it did."""
+    """Steps t = 0, ..., T−1 of an epoch; d: s2 is terminal; end: a path ends with the step, terminated or cut."""
 
     def __init__(self, observation_space, action_space, size):
-        self.s, self.s_end = (torch.zeros(size, *observation_space.shape) for _ in range(2))
-        self.a = torch.zeros(size, *action_space.shape, dtype=torch.float32 if action_space.shape else torch.int64)
-        self.views = [x.numpy() for x in (self.s, self.a, self.s_end)]  # faster to write to than the tensors
+        self.s, self.s2 = (np.zeros((size, *observation_space.shape), np.float32) for _ in range(2))
+        self.a = np.zeros((size, *action_space.shape), np.float32 if action_space.shape else np.int64)
         self.r, self.d, self.end = np.zeros(size), np.zeros(size, bool), np.zeros(size, bool)
 
     def store(self, t, s, a, r, s2, d, end):
-        """Step t; d: s2 is terminal; end: the path ends here, terminated or cut. s2 is kept only there."""
-        self.views[0][t], self.views[1][t], self.r[t], self.d[t], self.end[t] = s, a, r, d, end
-        if end:
-            self.views[2][t] = s2
+        self.s[t], self.a[t], self.r[t], self.s2[t], self.d[t], self.end[t] = s, a, r, s2, d, end
 
 
-@torch.no_grad()
+def snapshot(pi):
+    """(3) π_θ as it is now: (state, noise) -> action. In NumPy: PyTorch is slow with a single state."""
+    *hidden, (W, b) = ([x.detach().numpy().copy() for x in f.parameters()] for f in pi.net if type(f) is not nn.Tanh)
+
+    def act(s, noise):
+        for W_i, b_i in hidden:
+            s = np.tanh(np.matvec(W_i, s) + b_i)
+        x = np.matvec(W, s) + b + noise
+        return x.argmax() if isinstance(pi, CategoricalActor) else x
+
+    return act
+
+
 def get_action(ac, s, deterministic=False):
     """(3) a ~ π_θ(·|s), or the likeliest if deterministic. State (obs_dim,) -> action (act_dim,) or ()."""
-    return ac.pi.act(torch.as_tensor(s), deterministic).numpy()
+    return snapshot(ac.pi)(s, 0.0 if deterministic else ac.pi.noise(1)[0])
 
 
 def compute_returns(r, v2, d, end, gamma):
@@ -168,15 +174,14 @@ def compute_advantages(r, v, v2, d, end, gamma, lam):
 @torch.no_grad()
 def compute_batch(ac, buf, args):
     """(4) (5) The epoch as a batch s, a, ret, adv, logp_old, evaluated in one pass by the policy that collected it."""
-    v = ac.v(buf.s).double().numpy()
-    v2 = np.append(v[1:], 0.0)  # V(s_{t+1}): the next row's within a path, and where a path ends
-    v2[buf.end] = ac.v(buf.s_end[buf.end])  # that of the state which followed, not of the next path's first
+    s, a, s2 = (torch.as_tensor(x) for x in (buf.s, buf.a, buf.s2))
+    v, v2 = ac.v(s).double().numpy(), ac.v(s2).double().numpy()  # at a path's end s2 is not the next row's s
     ret = compute_returns(buf.r, v2, buf.d, buf.end, args.gamma)  # (4)
     adv = compute_advantages(buf.r, v, v2, buf.d, buf.end, args.gamma, args.lam)  # (5)
     mean, std, _, _ = logx.stats(adv)
     adv = (adv - mean) / (std + 1e-8)
     ret, adv = torch.as_tensor(ret, dtype=torch.float32), torch.as_tensor(adv, dtype=torch.float32)
-    return buf.s, buf.a, ret, adv, ac.pi(buf.s).log_prob(buf.a)
+    return s, a, ret, adv, ac.pi(s).log_prob(a)
 
 
 def compute_loss_pi(ac, batch, args):
@@ -228,9 +233,7 @@ def train(args):
         raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} cannot be shared evenly by {logx.size} processes")
     env, steps, seed = make_env(args), args.steps_per_epoch // logx.size, args.seed + 10_000 * logx.rank
     if steps < (env.spec.max_episode_steps or 0):
-        logx.note(
-            "Note: episodes cut by an epoch's end are not logged; a larger --steps-per-epoch lets more of them end"
-        )
+        logx.note("Note: episodes that an epoch's end cuts are not logged; a larger --steps-per-epoch cuts fewer")
     logx.setup(seed, threads=1)
     env.reset(seed=seed)
     env.action_space.seed(seed)
@@ -246,18 +249,18 @@ def train(args):
     logger = logx.Logger(args, __file__, columns, env, ac=ac, pi_optimizer=pi_optimizer, v_optimizer=v_optimizer)
     step = logger.step
     while step < args.total_timesteps:  # (2)
-        end = True
+        end, act, noise = True, snapshot(ac.pi), ac.pi.noise(steps)  # the policy stands still for an epoch
         for t in range(steps):  # (3)
             if end:
                 (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
-            a = get_action(ac, s)
+            a = act(s, noise[t])
             s2, r, d, truncated, _ = env.step(a)
             end = d or truncated
             buf.store(t, s, a, r, s2, d, end or t == steps - 1)
             s, ep_ret, ep_len = s2, ep_ret + r, ep_len + 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "a last observation": buf.s_end})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "a next one": buf.s2})
 
         batch = compute_batch(ac, buf, args)  # (4) (5)
         logger.store(update_pi(ac, batch, args, pi_optimizer))  # (6) (7)

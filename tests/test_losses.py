@@ -687,7 +687,37 @@ def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end)
         assert np.flatnonzero(buf.d).tolist() == d and np.flatnonzero(buf.end).tolist() == end
         starts = [0, *(np.array(end) + 1)][: len(end)]
         assert buf.s[starts, 1].tolist() == [0] * len(end)  # each path, and each epoch, begins with a reset
-        assert torch.equal(buf.s_end[end], buf.s[end] + f32([0, 1]))
+        assert np.array_equal(buf.s2, buf.s + np.float32([0, 1]))
+
+
+@on_policy
+@pytest.mark.parametrize("env_id", ["Count-v0", "CountDiscrete-v0"])
+def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
+    """Without noise, the actions of an epoch are those of the policy that PyTorch has at its end."""
+    compute_batch, weights = algo.compute_batch, []
+    for actor in (algo.GaussianActor, algo.CategoricalActor):
+        monkeypatch.setattr(actor, "noise", lambda pi, n: np.zeros((n, pi.net[-1].out_features), np.float32))
+
+    def spy(ac, buf, args):
+        out = ac.pi.net(torch.as_tensor(buf.s)).detach()
+        close(buf.a, out if buf.a.ndim == 2 else out.argmax(dim=1), rtol=1e-5)
+        weights.append(params_of(ac.pi))
+        return compute_batch(ac, buf, args)
+
+    monkeypatch.setattr(algo, "compute_batch", spy)
+    lr = {} if algo is trpo else {"pi_lr": 0.01}
+    algo.train(algo.Args(env_id=env_id, total_timesteps=24, steps_per_epoch=8, train_v_iters=1, **lr))
+    assert len(weights) == 3 and not all_equal(weights[0], weights[1]) and not all_equal(weights[1], weights[2])
+
+
+@on_policy
+def test_the_snapshot_refuses_layers_that_it_does_not_know(algo):
+    pi = categorical_ac(algo).pi
+    for layer in (torch.nn.ReLU(), torch.nn.LayerNorm(3), torch.nn.Linear(3, 3, bias=False)):
+        pi.net = torch.nn.Sequential(*pi.net, layer)
+        with pytest.raises(ValueError):
+            algo.snapshot(pi)(np.float32([1, 2]), 0.0)
+        pi.net = pi.net[:-1]
 
 
 # On-policy: losses and updates ----------------------------------------------------------------------------------------

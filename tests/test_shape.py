@@ -56,7 +56,7 @@ def test_citations_in_train_come_in_order(name):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_functions_state_their_number_in_one_line(name):
     for function in definitions(name).values():
-        if re.match("get_action|compute_|update_|conjugate_gradient", function.name):
+        if re.match("snapshot|get_action|compute_|update_|conjugate_gradient", function.name):
             docstring = ast.get_docstring(function) or ""
             cited = re.findall(NUMBER, docstring)
             assert cited and docstring.startswith("(") and "\n" not in docstring, f"{name}.py: {function.name}"
@@ -65,7 +65,9 @@ def test_functions_state_their_number_in_one_line(name):
 
 # siblings
 
-COPIES = {x: ON_POLICY for x in ("GaussianActor", "CategoricalActor", "ActorCritic", "PathBuffer", "get_action")}
+COPIES = {
+    x: ON_POLICY for x in ("GaussianActor", "CategoricalActor", "ActorCritic", "PathBuffer", "snapshot", "get_action")
+}
 COPIES |= {x: ON_POLICY for x in ("compute_returns", "compute_advantages", "compute_batch", "compute_loss_v")}
 COPIES |= {x: OFF_POLICY for x in ("ReplayBuffer", "evaluate")}
 COPIES = [(x, names) for x, names in COPIES.items()]

@@ -158,9 +158,16 @@ def train(learner):
             def forward(self, s):
                 return Pi(self, s)
 
-            def act(self, s, deterministic):
-                return self.net(s) if deterministic else self.sample(s[None])[0]
+            def noise(self, n):
+                return [None] * n  # sample() draws its own
 
-        return {"GaussianActor": Actor}
+        def snapshot(pi):
+            @torch.no_grad()
+            def act(s, noise):
+                return pi.sample(torch.as_tensor(s)[None])[0].numpy()
+
+            return act
+
+        return {"GaussianActor": Actor, "snapshot": snapshot}
 
     return short_run("ppo", changes, **PPO_RUN)

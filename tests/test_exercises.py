@@ -273,7 +273,7 @@ def test_usual_mistakes_of_mpi(changes, hint, tmp_path, monkeypatch):
 )  # fmt: skip
 def test_usual_mistakes_of_the_script(changes, hint, monkeypatch):
     module = importlib.import_module("checks.vpg_from_scratch")
-    monkeypatch.setattr(module, "SECONDS", 3)
+    monkeypatch.setattr(module, "SECONDS", 6)
     _, parts = judge.examine(module, changed("vpg_from_scratch", *changes), "file.py")
     assert not check.is_done(parts) and hint in texts(parts), parts
 

@@ -270,7 +270,7 @@ def train(args):
             s, ep_ret, ep_len = s2, ep_ret + r, ep_len + 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "a next one": buf.s2})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "the observation after it": buf.s2})
 
         batch = compute_batch(ac, buf, args)  # (4) (5)
         logger.store(update_pi(ac, batch, args, pi_optimizer))  # (6) (7)

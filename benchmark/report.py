@@ -59,11 +59,13 @@ class Result:
 
 
 def bare(source):
-    """A script's code without its comments and docstrings."""
+    """A script's code without its comments and docstrings, and without the words of its messages."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body.pop(0)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
+            node.value = " "
     return ast.dump(tree)
 
 

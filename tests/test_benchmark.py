@@ -287,6 +287,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
 def test_a_result_is_old_when_the_code_has_changed():
     source = (ROOT / "sac.py").read_text()
     assert report.bare(source) == report.bare(source.replace("Soft Actor-Critic", "Hard Actor-Critic") + "# end")
+    assert report.bare(source) == report.bare(source.replace("the reward", "a reward"))
     assert report.bare(source) != report.bare(source.replace("lr=args.q_lr", "lr=args.pi_lr"))
 
 

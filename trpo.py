@@ -143,7 +143,7 @@ class PathBuffer:
 
 
 def snapshot(pi):
-    """(3) π_θ as it is now, (state, noise) -> action; of Linear and Tanh, in NumPy: PyTorch is slow with one state."""
+    """(3) π_θ as it is now, (state, noise) -> action, for an mlp with Tanh. NumPy: PyTorch is slow with one state."""
     *hidden, (W, b) = ([x.detach().numpy().copy() for x in f.parameters()] for f in pi.net if type(f) is not nn.Tanh)
 
     def act(s, noise):

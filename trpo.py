@@ -143,14 +143,13 @@ class PathBuffer:
 
 
 def snapshot(pi):
-    """(3) π_θ as it is now, (state, noise) -> action, for an mlp with Tanh. NumPy: PyTorch is slow with one state."""
-    *hidden, (W, b) = ([x.detach().numpy().copy() for x in f.parameters()] for f in pi.net if type(f) is not nn.Tanh)
+    """(3) π_θ as it is now, (state, noise) -> action, of Linear and Tanh. NumPy: PyTorch is slow with one state."""
+    layers = [None if type(f) is nn.Tanh else [x.detach().numpy().copy() for x in f.parameters()] for f in pi.net]
 
     def act(s, noise):
-        for W_i, b_i in hidden:
-            s = np.tanh(np.matvec(W_i, s) + b_i)
-        x = np.matvec(W, s) + b + noise
-        return x.argmax() if isinstance(pi, CategoricalActor) else x
+        for weights in layers:
+            s = np.tanh(s) if weights is None else np.matvec(weights[0], s) + weights[1]
+        return (s + noise).argmax() if isinstance(pi, CategoricalActor) else s + noise
 
     return act
 

@@ -711,13 +711,16 @@ def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
 
 
 @on_policy
-def test_the_snapshot_refuses_layers_that_it_does_not_know(algo):
-    pi = categorical_ac(algo).pi
-    for layer in (torch.nn.ReLU(), torch.nn.LayerNorm(3), torch.nn.Linear(3, 3, bias=False)):
-        pi.net = torch.nn.Sequential(*pi.net, layer)
-        with pytest.raises(ValueError):
-            algo.snapshot(pi)(np.float32([1, 2]), 0.0)
-        pi.net = pi.net[:-1]
+def test_the_snapshot_takes_tanh_and_linear_in_any_order_and_refuses_other_layers(algo):
+    ac, s, nn = gaussian_ac(algo), f32([1, -2]), torch.nn
+    width = ac.pi.net[-1].out_features
+    for net in ([*ac.pi.net, nn.Tanh()], ac.pi.net[::2], [*ac.pi.net, nn.Linear(width, width)]):
+        ac.pi.net = nn.Sequential(*net)
+        close(algo.snapshot(ac.pi)(s.numpy(), 0.0), ac.pi.net(s).detach())
+    for layer in (nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, width, bias=False)):
+        ac.pi.net = nn.Sequential(*net, layer)
+        with pytest.raises((ValueError, IndexError)):
+            algo.snapshot(ac.pi)(s.numpy(), 0.0)
 
 
 # On-policy: losses and updates ----------------------------------------------------------------------------------------

@@ -129,6 +129,12 @@ def test_what_the_launcher_refuses(words, says, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_unknown_flag_makes_no_report():
+    before = sorted((path, path.stat().st_mtime) for path in report.RESULTS.rglob("*"))
+    assert run("benchmark/report.py", "--out", "here", cwd=ROOT).returncode == 2
+    assert sorted((path, path.stat().st_mtime) for path in report.RESULTS.rglob("*")) == before
+
+
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     words = ["ddpg", "ppo", "--env-id", "CartPole-v1", "--steps-per-epoch", "200", "--total-timesteps", "200"]
     done = run("benchmark/run.py", *words, "--jobs", "1", cwd=tmp_path)  # DDPG takes no discrete actions

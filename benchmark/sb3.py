@@ -43,7 +43,7 @@ def settings(algo, a, env):
             net["log_std_init"] = -0.5
         kw = dict(n_steps=a.steps_per_epoch, batch_size=a.steps_per_epoch, gamma=a.gamma, gae_lambda=a.lam)
         if algo == "ppo":
-            kw |= dict(learning_rate=a.pi_lr, n_epochs=a.train_pi_iters, clip_range=a.clip_ratio, target_kl=a.target_kl)
+            kw |= dict(learning_rate=a.pi_lr, n_epochs=a.train_pi_iters, clip_range=a.clip_ratio)
             return kw | dict(max_grad_norm=np.inf, policy_kwargs=net)
         kw |= dict(learning_rate=a.vf_lr, n_critic_updates=a.train_v_iters, cg_max_steps=a.cg_iters)
         kw |= dict(line_search_max_iter=a.backtrack_iters, line_search_shrinking_factor=a.backtrack_coeff)

@@ -208,7 +208,7 @@ def peers(a):
 
 def hidden(a):
     table("Hidden units, two layers of each; short epochs and episodes", "", *PEERS)
-    short = {"ppo": dict(steps_per_epoch=500, total_timesteps=2_000, target_kl=1_000)}  # all steps on both sides
+    short = {"ppo": dict(steps_per_epoch=500, total_timesteps=2_000)}
     short["sac"] = dict(steps_per_epoch=250, total_timesteps=1_000, max_episode_steps=250, update_after=0)
     for algo in [x for x in a.algos if x in short]:
         for n in (64, 256, 1024):

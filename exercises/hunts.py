@@ -63,7 +63,7 @@ HUNTS = {
         "ppo_stale_log_prob",
         "--env-id CartPole-v1 --pi-lr 3e-3 --total-timesteps 40000 --steps-per-epoch 2000",
         (
-            "Look at KL, and at how often the steps of an epoch are stopped early.",
+            "Look at KL, and at the share of ratios that are clipped.",
             "The loss is right, and what it is called with is not. Which policy is the old "
             "one in the second step of an epoch?",
             "logp_old belongs to the policy that collected the data, for the whole "

@@ -20,7 +20,7 @@ RETURN = {"vpg": "charts/episodic_return", "trpo": "charts/episodic_return", "pp
 SHOWN = {  # besides the return
     "hunt_vpg": ["values/kl"],
     "hunt_trpo": ["values/explained_variance"],
-    "hunt_ppo": ["values/kl", "values/stop_iter"],
+    "hunt_ppo": ["values/kl", "values/clip_frac"],
     "hunt_ddpg": ["values/q"],
     "hunt_td3": ["values/q1"],
     "hunt_sac": ["values/q1"],

@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 STUDIES = {  # study: what varies, and what is shown besides the return
     "seeds": (["lam"], []),
     "variance": (["lam"], ["values/explained_variance", "values/kl"]),
-    "clipping": (["clip_ratio", "target_kl"], ["values/kl", "values/clip_frac", "values/stop_iter"]),
+    "clipping": (["clip_ratio", "train_pi_iters"], ["values/kl", "values/clip_frac"]),
     "exploration": (["act_noise", "alpha"], ["charts/episodic_return", "values/q1", "values/logp"]),
     "time_limits": (["env_id"], ["values/v", "values/explained_variance", "values/q"]),
 }

@@ -160,7 +160,8 @@ def child(kind, algo, flags):
 def run(kind, algo, flags, threads, launcher=()):
     """One measurement in a process of its own; the numbers that it printed."""
     command = [*launcher, sys.executable, __file__, "child", kind, algo, json.dumps(flags)]
-    env = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # mpirun is beside python
+    env = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": path}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")

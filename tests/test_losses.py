@@ -693,13 +693,13 @@ def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end)
 @on_policy
 @pytest.mark.parametrize("env_id", ["Count-v0", "CountDiscrete-v0"])
 def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
-    """Without noise, the actions of an epoch are those of the policy that PyTorch has at its end."""
+    """But for their noise, the actions of an epoch are those of the policy that PyTorch has at its end."""
     compute_batch, weights = algo.compute_batch, []
     for actor in (algo.GaussianActor, algo.CategoricalActor):
-        monkeypatch.setattr(actor, "noise", lambda pi, n: np.zeros((n, pi.net[-1].out_features), np.float32))
+        monkeypatch.setattr(actor, "noise", lambda pi, n: np.full((n, pi.net[-1].out_features), 0.5, np.float32))
 
     def spy(ac, buf, args):
-        out = ac.pi.net(torch.as_tensor(buf.s)).detach()
+        out = ac.pi.net(torch.as_tensor(buf.s)).detach() + 0.5  # with 0, no gradient would reach μ
         close(buf.a, out if buf.a.ndim == 2 else out.argmax(dim=1), rtol=1e-5)
         weights.append(params_of(ac.pi))
         return compute_batch(ac, buf, args)

@@ -151,31 +151,40 @@ def scores_table(results, algos):
     return lines
 
 
+JUDGED = ("runs, first / second", "P(first beats second)", "95 %", "interquartile mean", "95 %")
+
+
+def judge(results, first, second, total):
+    """Two (implementation, algorithm), pooled: number of environments, cells of JUDGED, whether they have intervals."""
+    pairs = []
+    for env in ENVS:
+        both = [select(results, *who, env) for who in (first, second)]
+        pairs.append([np.array([r.score for r in runs if r.total == total]) for runs in both])
+    pairs = [(x, y) for x, y in pairs if len(x) and len(y)]
+    if not pairs:
+        return 0, [], False
+    enough = all(len(x) >= 3 and len(y) >= 3 for x, y in pairs)  # one run resamples to itself
+    cells = [" / ".join(str(sum(map(len, side))) for side in zip(*pairs)), f"{better(pairs):.2f}", "–", "–", "–"]
+    if enough:
+        cells[2] = "{:.2f} to {:.2f}".format(*bootstrap(better, pairs))
+    if all(y.min() > 0 for _, y in pairs):  # a share of a negative mean says nothing
+        cells[3] = f"{middle_mean(pairs):.2f}"
+        if enough:
+            cells[4] = "{:.2f} to {:.2f}".format(*bootstrap(middle_mean, pairs))
+    return len(pairs), cells, enough
+
+
 def judgement_table(results):
-    columns = "algorithm", "against", "steps", "environments", "runs, ours / theirs"
-    lines = table(*columns, "P(ours beats theirs)", "95 %", "interquartile mean", "95 %")
+    """Ours, first, against Stable-Baselines3's."""
+    lines = table("algorithm", "against", "steps", "environments", *JUDGED)
     for algo, impl in itertools.product((*ON_POLICY, *OFF_POLICY), ("sb3", "sb3-defaults")):
         for total in sorted({r.total for r in results}):
-            pairs = []
-            for env in ENVS:
-                both = [select(results, who, algo, env) for who in ("ours", impl)]
-                pairs.append([np.array([r.score for r in runs if r.total == total]) for runs in both])
-            pairs = [(x, y) for x, y in pairs if len(x) and len(y)]
-            if not pairs:
-                continue
-            enough = all(len(x) >= 3 and len(y) >= 3 for x, y in pairs)  # one run resamples to itself
-            cells = [f"{better(pairs):.2f}", "–", "–", "–"]
-            if enough:
-                cells[1] = "{:.2f} to {:.2f}".format(*bootstrap(better, pairs))
-            if all(y.min() > 0 for _, y in pairs):  # a share of a negative mean says nothing
-                cells[2] = f"{middle_mean(pairs):.2f}"
-                if enough:
-                    cells[3] = "{:.2f} to {:.2f}".format(*bootstrap(middle_mean, pairs))
-            bold = "**" if impl == PEER[algo] and algo != "vpg" and enough else ""
-            name = "A2C" if algo == "vpg" else "SB3, matched" if impl == "sb3" else "SB3's defaults"
-            runs = " / ".join(str(sum(map(len, side))) for side in zip(*pairs))
-            cells = [f"{bold}{algo.upper()}{bold}", name, f"{total:,}", str(len(pairs)), runs, *cells]
-            lines.append(f"| {' | '.join(cells)} |")
+            envs, cells, enough = judge(results, ("ours", algo), (impl, algo), total)
+            if envs:
+                bold = "**" if impl == PEER[algo] and algo != "vpg" and enough else ""
+                name = "A2C" if algo == "vpg" else "SB3, matched" if impl == "sb3" else "SB3's defaults"
+                cells = [f"{bold}{algo.upper()}{bold}", name, f"{total:,}", str(envs), *cells]
+                lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -203,16 +212,22 @@ def published_table(results, published):
     return [*lines, "", f"Reached in {sum(reached)} of {len(reached)} cells."]
 
 
-def variants_table(results):
-    """Runs with other knobs than the defaults, beside those with the defaults."""
-    lines = table("environment", "variant", "steps", "with it", "at the defaults")
-    for env in ENVS:
-        for algo in sorted({r.algo for r in results if "," in r.algo}):
-            runs = select(results, "ours", algo, env)
-            for total in sorted({r.total for r in runs}):
-                base = [r for r in select(results, "ours", algo.split(",")[0], env) if r.total == total]
-                cells = cell([r for r in runs if r.total == total]), cell(base)
-                lines.append(f"| {env} | `{algo}` | {total:,} | {' | '.join(cells)} |")
+def variants_tables(results):
+    """Runs with other knobs than the defaults, beside those with the defaults, and both judged."""
+    lines, judged = table("environment", "variant", "steps", "with it", "at the defaults"), []
+    for algo in sorted({r.algo for r in results if "," in r.algo}):
+        base = algo.split(",")[0]
+        for total in sorted({r.total for r in results if r.algo == algo}):
+            for env in ENVS:
+                cells = [cell([r for r in select(results, "ours", x, env) if r.total == total]) for x in (algo, base)]
+                if cells[0] != "–":
+                    lines.append(f"| {env} | `{algo}` | {total:,} | {' | '.join(cells)} |")
+            envs, cells, _ = judge(results, ("ours", base), ("ours", algo), total)
+            if envs:
+                judged.append(f"| `{algo}` | {total:,} | {envs} | {' | '.join(cells)} |")
+    if judged:
+        title = "The defaults, first, against the variant:"
+        lines += ["", title, "", *table("variant", "steps", "environments", *JUDGED), *judged]
     return lines if len(lines) > 2 else []
 
 
@@ -281,7 +296,8 @@ def main():
     out = RESULTS / "report"
     out.mkdir(exist_ok=True)
     lines = ["# Results", "", f"Made by `python benchmark/report.py` from {len(results)} runs.", ""]
-    lines += ["## Judgement, pooled over the environments", "", *or_none(judgement_table(results)), ""]
+    lines += ["## Judgement, pooled over the environments: ours, first, against Stable-Baselines3's", ""]
+    lines += [*or_none(judgement_table(results)), ""]
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
         what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
         lines += [f"## {family.capitalize()}: {what}", "", *or_none(scores_table(results, algos)), ""]
@@ -291,7 +307,7 @@ def main():
                 curves = f"Learning curves of {names} on {env}: means, and ranges over seeds"
                 lines += [f"![{curves}]({path.name})", ""]
     lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]
-    variants = variants_table(results)
+    variants = variants_tables(results)
     if variants:
         lines += ["## Variants", "", *variants, ""]
     lines += ["## What losses and values look like", ""]

@@ -269,9 +269,9 @@ def test_judgements_by_hand():
 
 def test_the_report(tmp_path, monkeypatch, capsys):
     commit = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()
-    for impl, gain in (("ours", 2.0), ("sb3", 1.0)):
+    for impl, algo, gain in (("ours", "trpo", 2.0), ("sb3", "trpo", 1.0), ("ours", "trpo,delta=9", 4.0)):
         for seed in (0, 1, 2):
-            path = tmp_path / impl / "trpo" / "Hopper-v4" / f"{seed}.csv"
+            path = tmp_path / impl / algo / "Hopper-v4" / f"{seed}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             made = {"args": {"total_timesteps": 1_000_000}, "commit": commit, "final": [gain * 1_000 + seed] * 20}
             rows = [f"{step},{gain * step / 1_000},{step / 1_000_000}" for step in range(4_000, 1_004_000, 4_000)]
@@ -285,6 +285,8 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     text = (tmp_path / "report" / "README.md").read_text()
     assert "| **TRPO** | SB3, matched | 1,000,000 | 1 | 3 / 3 | 1.00 | 1.00 to 1.00 | 2.00 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | **2001** (2000, 2001, 2002) | **1001** (1000, 1001, 1002) | – |" in text
+    assert "| Hopper-v4 | `trpo,delta=9` | 1,000,000 | **4001** (4000, 4001, 4002) | **2001** (2000, 2001, 2002) |" in text
+    assert "| `trpo,delta=9` | 1,000,000 | 1 | 3 / 3 | 0.00 | 0.00 to 0.00 | 0.50 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average
     assert "| `values/kl` | – | 0.5 (0.052 to 0.95) | – | – | – |" in text
     assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000

@@ -296,8 +296,8 @@ def main():
     out = RESULTS / "report"
     out.mkdir(exist_ok=True)
     lines = ["# Results", "", f"Made by `python benchmark/report.py` from {len(results)} runs.", ""]
-    lines += ["## Judgement, pooled over the environments: ours, first, against Stable-Baselines3's", ""]
-    lines += [*or_none(judgement_table(results)), ""]
+    lines += ["## Judgement, pooled over the environments", ""]
+    lines += ["Ours, first, against Stable-Baselines3's:", "", *or_none(judgement_table(results)), ""]
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
         what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
         lines += [f"## {family.capitalize()}: {what}", "", *or_none(scores_table(results, algos)), ""]

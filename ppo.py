@@ -47,7 +47,7 @@ class Args:
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function in an epoch
     clip_ratio: float = 0.2  # ε: how far the probability ratio may gain from moving
-    train_pi_iters: int = 80  # gradient steps of the policy in an epoch
+    train_pi_iters: int = 40  # gradient steps of the policy in an epoch
 
     def __post_init__(self):
         logx.check_range(self, 0, 1, "gamma", "lam")

@@ -12,8 +12,8 @@
 The tricks: the clip, which takes away the gain from moving ρ_t beyond 1 ± ε, so that a batch serves for many steps;
 normalised advantages. Changed against the paper: full-batch steps in place of minibatches. Left out: entropy bonus,
 value clipping, normalised observations and rewards, gradient clipping, learning rate decay; and the original Spinning
-Up's stop on KL, since runs without it do as well or better (docs/benchmarks.md). Under mpirun every process collects
-its share of an epoch, and gradients and advantage statistics are averaged over all of them.
+Up's stop on KL: half as many steps without it do as well (docs/benchmarks.md). Under mpirun every process collects its
+share of an epoch, and gradients and advantage statistics are averaged over all of them.
 
     python ppo.py --env-id Ant-v4 --seed 1
     mpirun -np 4 python ppo.py --env-id CartPole-v1

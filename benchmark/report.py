@@ -277,7 +277,7 @@ def picture(results, published, env, algos, path):
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
             steps, mean, _ = published[PUBLISHED[algo], algo, env]
-            ax.plot(steps[steps <= end], mean[steps <= end], "k.--", lw=1, ms=3, label="Spinning Up, published")
+            ax.plot(steps[steps <= end], mean[steps <= end], "k.--", lw=1, ms=5, label="Spinning Up, published")
         ax.set(title=f"{algo.upper()}, {env}", xlabel="environment steps")
         ax.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         ax.grid(alpha=0.3)

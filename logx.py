@@ -73,8 +73,8 @@ def note(sentence):
         tqdm.write(sentence, file=sys.stderr)
 
 
-def setup(seed, threads=None):
-    """Seeds torch and NumPy; threads of torch are OMP_NUM_THREADS, else `threads`, else this rank's share of cores."""
+def setup(seed):
+    """Seeds torch and NumPy; torch gets OMP_NUM_THREADS threads, else one: with small networks, many can be slower."""
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     torch.set_flush_denormal(True)  # 0 for numbers below 1e-38, which Adam fills up with, and processors are slow at
@@ -83,7 +83,7 @@ def setup(seed, threads=None):
     if sharers > len(cores):
         note(f"Note: {sharers} processes share {len(cores)} cores; fewer processes would be faster.")
     if not os.environ.get("OMP_NUM_THREADS"):
-        torch.set_num_threads(threads or max(1, len(cores) // sharers))
+        torch.set_num_threads(1)
 
 
 def check_range(args, low, high, *names):

@@ -243,7 +243,7 @@ def train(args):
     env, steps, seed = make_env(args), args.steps_per_epoch // logx.size, args.seed + 10_000 * logx.rank
     if steps < (env.spec.max_episode_steps or 0):
         logx.note("Note: episodes that an epoch's end cuts are not logged; a larger --steps-per-epoch cuts fewer")
-    logx.setup(seed, threads=1)
+    logx.setup(seed)
     env.reset(seed=seed)
     env.action_space.seed(seed)
 

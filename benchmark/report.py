@@ -60,13 +60,16 @@ class Result:
 
 
 def bare(source):
-    """A script's code without its comments and docstrings, and without the words of its messages."""
+    """A script's code without its comments and docstrings, the words of its messages, and a number of threads: this was
+    only ever asked for where run.py had set it already."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
             node.body.pop(0)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             node.value = " "
+        if isinstance(node, ast.Call):
+            node.keywords = [k for k in node.keywords if k.arg != "threads"]
     return ast.dump(tree)
 
 

@@ -7,7 +7,7 @@ Takes every knob of the scripts, with one value or more (--hidden-sizes 64,64 25
 its own flags:
 
     --impl     ours (default), sb3 (with our settings), sb3-defaults (with its own)
-    --jobs     runs at a time (default: the number of cores); each gets its share of the cores as threads
+    --jobs     runs at a time (default: the number of cores)
     --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; what is there already is skipped
 
 Runs go to runs/, named after what varies. The same command again skips what the same code has done and goes on with
@@ -143,7 +143,7 @@ class Job:
             return False
         return self.algo not in ON_POLICY or (self.folder / "final.json").exists()
 
-    def start(self, threads):
+    def start(self):
         """Starts the run, or goes on with it. Raises filelock.Timeout if another launcher is at it."""
         Path("runs").mkdir(exist_ok=True)
         self.lock.acquire(blocking=False)
@@ -154,8 +154,7 @@ class Job:
             command[1:] = ["--resume", self.folder, "--total-timesteps", str(self.steps)]
         self.folder = None
         with open(self.log, "w") as log:
-            env = os.environ | {"OMP_NUM_THREADS": str(threads)}
-            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=log, stderr=log, env=env)
+            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=log, stderr=log)
 
     def end(self, results):
         """Keeps the result of a run whose process has ended. Returns what went wrong, or None."""
@@ -230,7 +229,7 @@ def grid(given):
     return jobs, list(dict.fromkeys(refused))
 
 
-def work(jobs, at_a_time, threads, results):
+def work(jobs, at_a_time, results):
     """Runs the jobs behind one bar. Returns those that failed, each with what went wrong."""
     waiting, running, failed = list(jobs), [], []
     steps = sum(job.steps for job in jobs)
@@ -241,7 +240,7 @@ def work(jobs, at_a_time, threads, results):
                 while waiting and len(running) < at_a_time:
                     job = waiting.pop(0)
                     try:
-                        job.start(threads)
+                        job.start()
                         running.append(job)
                     except filelock.Timeout:
                         failed.append((job, "another launcher is at it"))
@@ -294,7 +293,7 @@ def main(words):
             todo.append(job)
     print(f"{len(todo)} runs to make, {len(jobs) - len(todo)} are there, {at_a_time} at a time", file=sys.stderr)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the runs as Ctrl-C does
-    failed += work(todo, at_a_time, max(1, cores // at_a_time), results)
+    failed += work(todo, at_a_time, results)
     for job, complaint in failed:
         print(f"run.py: failed: {job.name} on {job.env_id}, seed {job.seed}: {complaint}", file=sys.stderr)
     return 2 if refused and not jobs else 1 if refused or failed else 0

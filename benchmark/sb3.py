@@ -124,7 +124,7 @@ def main(algo):
         if a.resume:
             raise logx.Stop("SB3's runs cannot be resumed")
         a.exp_name = f"{'sb3-defaults' if a.defaults else 'sb3'}-{algo}" if a.exp_name == algo else a.exp_name
-        logx.setup(a.seed, threads=1 if algo in ON_POLICY else None)
+        logx.setup(a.seed)
         make_env = logx.make_env if algo in ON_POLICY else script.make_env  # SB3 clips actions to finite bounds itself
         env, test_env = make_env(a), make_env(a)
         model = make_model(algo, a, env)

@@ -8,9 +8,11 @@ import subprocess
 import sys
 import time
 from dataclasses import make_dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers import OFF_POLICY, ROOT, read_rows, run
 from stable_baselines3.common.buffers import ReplayBuffer
 
@@ -71,7 +73,7 @@ def test_a_run_is_made_once_at_a_time_and_anew_when_its_code_has_changed(tmp_pat
     with job.lock:
         done = run("benchmark/run.py", *words, cwd=tmp_path)
     assert done.returncode == 1 and "another launcher is at it" in done.stderr
-    job.start(threads=1)
+    job.start()
     job.process.wait()
     assert job.end(results=None) is None and job.is_done()
     copy = job.folder / "vpg.py"
@@ -310,3 +312,28 @@ def test_the_variants_apply():
     assert patches
     for patch in patches:
         subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize("algo", ["ppo", "td3", "sac"])
+def test_the_variants_for_a_gpu_compute_the_same(algo, tmp_path, monkeypatch):
+    """The CPU in the GPU's place reaches the script's own weights, bit for bit, when neither draws random numbers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(torch, "randn_like", torch.zeros_like)
+    patch = ROOT / "benchmark" / "variants" / f"{algo}_cuda.patch"
+    subprocess.run(["patch", "--fuzz=0", f"--output={algo}_cuda.py", ROOT / f"{algo}.py", patch], check=True)
+    path = Path(f"{algo}_cuda.py")
+    source = path.read_text().replace(".cuda()", "").replace('device="cuda"', 'device="cpu"')
+    path.write_text(source.replace(" or not torch.cuda.is_available()", ""))
+    knobs = dict(env_id="Pendulum-v1", max_episode_steps=50, hidden_sizes=(8,), total_timesteps=150)
+    weights = []
+    for script in (importlib.import_module(algo), importlib.import_module(f"{algo}_cuda")):
+        monkeypatch.setattr(script, "Replayed", lambda f: f, raising=False)
+        if algo == "ppo":
+            run = script.train(script.Args(**knobs, steps_per_epoch=50))
+        else:
+            first_rows = {"sample": lambda buf, n: [x[:n] for x in getattr(buf, "copy", buf.data)]}
+            monkeypatch.setattr(script, "ReplayBuffer", type("Buffer", (script.ReplayBuffer,), first_rows))
+            run = script.train(script.Args(**knobs, batch_size=40, update_after=0, num_test_episodes=1))
+        weights.append(logx.read_checkpoint(run)["ac"])
+    assert all(torch.equal(x, weights[1][name]) for name, x in weights[0].items())

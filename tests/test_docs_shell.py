@@ -32,7 +32,10 @@ SHORT = {
     "mpirun -f hosts -np 8 python ppo.py": "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}",
     "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # like the last one
     "mpirun -np 4 python ppo.py --env-id Hopper-v4": "",  # like the README's
-    "for s in 1 2 3 4; do OMP_NUM_THREADS=1 python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
+    "for s in 1 2 3 4; do python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
+    (line := "OMP_NUM_THREADS=4 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
+    (line := "cp sac.py sac_cuda.py"): line,
+    (line := "patch sac_cuda.py benchmark/variants/sac_cuda.patch"): f"cp sac.py sac_cuda.py; {line}",
     "cp ppo.py my_ppo.py": "cp ppo.py other.py; cmp ppo.py other.py",
     "diff ppo.py my_ppo.py": "diff ppo.py my_ppo.py",
     "diff ppo.py runs/CartPole-v1__ppo_entropy__0__1795394449/ppo_entropy.py": (
@@ -58,6 +61,7 @@ NOT_RUN = {
     r"(.* && )?\.venv/bin/python -m pytest.*": "it would start this test again; .ci/run does it",
     r"\.venv/bin/python -m sphinx .*": "the tests of the site build it",
     r"python benchmark/(?!plot)\w+\.py.*": "hours; the tests of benchmark/ call its parts",
+    r"python sac_cuda\.py .*": "needs a GPU; test_benchmark.py runs it without",
     r"python exercises/.*": "the tests of the exercises call the checker",
     r"python docs/rl/examples/\w+\.py.*": "a minute each; the tests of the examples run them in a short form",
 }
@@ -129,6 +133,7 @@ class House:
         (folder / "benchmark").mkdir()
         for path in (*ROOT.glob("*.py"), ROOT / "benchmark" / "plot.py"):
             shutil.copy(path, folder / path.relative_to(ROOT))
+        shutil.copytree(ROOT / "benchmark" / "variants", folder / "benchmark" / "variants")
         (folder / ".venv").symlink_to(sys.prefix)
         shutil.copy(folder / "ppo.py", folder / "my_ppo.py")
         running, editing = ((ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing"))

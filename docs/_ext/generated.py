@@ -3,6 +3,7 @@
 ```{script-help} sac          the script's own --help; also of `logx play`
 ```{paper-list}               docs/papers.yaml; with an argument, of that topic only
 ```{coverage-table} a         docs/coverage/a.csv
+```{result-table} SAC         an algorithm's scores, of the report's tables
 ```{chapters}                 a toctree whose lines may be patterns; a page is taken once, by the first line it fits
 """
 
@@ -108,6 +109,16 @@ class CoverageTable(FromFile):
         return self.markdown("\n".join(out))
 
 
+class ResultTable(FromFile):
+    required_arguments = 1
+
+    def run(self):
+        report = self.read(DOCS.parent / "benchmark" / "results" / "report" / "README.md")
+        (head,) = set(re.findall(r"^\| environment \| algorithm \| steps \| ours \| SB3.*$", report, re.M))
+        rows = re.findall(rf"^\| \S+ \| {self.arguments[0]} \| \S+ \| \*\*.*$", report, re.M)
+        return self.markdown("\n".join([head, "| --- " * 6 + "|", *rows]))
+
+
 class Chapters(TocTree):
     def run(self):
         pages = {}
@@ -143,4 +154,5 @@ def setup(app):
     app.add_directive("script-help", ScriptHelp)
     app.add_directive("paper-list", PaperList)
     app.add_directive("coverage-table", CoverageTable)
+    app.add_directive("result-table", ResultTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

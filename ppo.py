@@ -46,7 +46,7 @@ class Args:
     pi_lr: float = 3e-4  # learning rate of the policy
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function in an epoch
-    clip_ratio: float = 0.2  # ε: how far the probability ratio may gain from moving
+    clip_ratio: float = 0.2  # ε: beyond 1 ± ε the probability ratio gains nothing by moving
     train_pi_iters: int = 40  # gradient steps of the policy in an epoch
 
     def __post_init__(self):

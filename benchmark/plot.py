@@ -4,8 +4,9 @@
     python benchmark/plot.py runs/ --group exp_name seed --value losses/v    a curve for each seed, of another column
     python benchmark/plot.py runs/ --smooth 11 --out curves.png
 
-Finds every folder with a progress.csv below those given. Runs whose arguments differ only in the seed are one group,
-unless --group names the arguments that make one. A run that cannot be read is left out, with a line that says why.
+Finds every folder with a progress.csv below those given. Runs whose arguments differ only in the seed, or in where
+they end, are one group, unless --group names the arguments that make one. A run that cannot be read is left out, with
+a line that says why.
 """
 
 import csv
@@ -27,7 +28,7 @@ NO_CONFIGURATION = {"env_id", "seed", "resume", "total_timesteps"}  # do not mak
 @dataclass
 class Args:
     folders: tyro.conf.Positional[tuple[str, ...]]  # where to look for runs
-    group: tuple[str, ...] = ()  # arguments that make a group, in place of all but the seed
+    group: tuple[str, ...] = ()  # arguments that make a group, in place of all but the seed and the end
     value: str = ""  # column to draw; by default eval/episodic_return, else charts/episodic_return
     smooth: int = 1  # epochs of a centred moving average
     out: str = "curves.png"  # the picture: .png, .svg or .pdf
@@ -81,7 +82,7 @@ def main(a):
         except (OSError, ValueError, KeyError, TypeError, IndexError) as e:
             print(f"plot.py: {folder} is left out: {e}", file=sys.stderr)
     if not runs:
-        return f"no runs to draw below {', '.join(a.folders)}"
+        return f"no runs to draw below {', '.join(a.folders) or 'no folder: name one, for instance runs/'}"
     keys = list(a.group) or sorted({k for args, *_ in runs for k in args} - NO_CONFIGURATION)
     unknown = [k for k in a.group if not any(k in args for args, *_ in runs)]
     if unknown:

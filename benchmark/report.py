@@ -60,8 +60,8 @@ class Result:
 
 
 def bare(source):
-    """A script's code without its comments and docstrings, the words of its messages, and a number of threads: this was
-    only ever asked for where run.py had set it already."""
+    """A script's code without its comments and docstrings, the words of its messages, and `threads`, which
+    logx.setup() once took: run.py had set OMP_NUM_THREADS, so it changed no result."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:

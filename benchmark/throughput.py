@@ -1,4 +1,4 @@
-"""Speed: the scripts against Stable-Baselines3 on the same work, in turns, and against the floor. Prints Markdown.
+"""Speed: the scripts against Stable-Baselines3, in turns, and against the floor. Prints Markdown.
 
     python benchmark/throughput.py                     everything
     python benchmark/throughput.py peers --algos sac   one table: peers, update, rollout, ranks, stored, hidden, start
@@ -19,7 +19,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -269,11 +269,13 @@ def start(a):
         line(f"`python {algo}.py`", spread(np.array(seconds[1:])))
 
 
+Table = Literal["peers", "update", "rollout", "ranks", "stored", "hidden", "start"]
+TABLES = get_args(Table)
+
+
 @dataclass
 class Args:
-    tables: tyro.conf.Positional[
-        tuple[Literal["peers", "update", "rollout", "ranks", "stored", "hidden", "start"], ...]
-    ] = ("peers", "update", "rollout", "ranks", "stored", "hidden", "start")  # which to make
+    tables: tyro.conf.Positional[tuple[Table, ...]] = TABLES  # which to make
     algos: tuple[Literal["vpg", "trpo", "ppo", "ddpg", "td3", "sac"], ...] = (*ON_POLICY, *OFF_POLICY)  # which scripts
     rounds: int = 3  # turns of each comparison
     threads: int = 1  # torch's threads in each process

@@ -273,7 +273,7 @@ SAYS = {  # the property behind a test, for those whose names say too little
     "test_update_targets": "the step of the target networks equals a calculation by hand",
     "test_update_v": "the steps of the value function equal a calculation by hand",
     "test_vpg_update_pi": "the step of the policy, and what is reported of it, equal a calculation by hand",
-    "test_ppo_update_pi": "the steps of the policy in an epoch, and where they stop, equal a calculation by hand",
+    "test_ppo_update_pi": "the policy's steps in an epoch, and what is reported of them, equal a calculation by hand",
     "test_ppo_clip": "the objective gives a gradient exactly where it should",
     "test_schedule": "random actions, policy actions and updates come when they should",
     "test_evaluation": "tests are deterministic, and start as the seed says",

@@ -216,7 +216,7 @@ MISTAKES = [  # exercise, what to change in its solution, words of the hint
     ("ppo_objective", [("clamp(1 - clip_ratio, 1 + clip_ratio)", "clamp(max=1 + clip_ratio)")], "from above only"),
     ("ppo_objective", [("clamp(1 - clip_ratio, 1 + clip_ratio)", "clamp(-clip_ratio, clip_ratio)")], "near 1"),
     ("ppo_objective", [("* adv).mean()", "* adv)")], "take the mean"),
-    ("ppo_objective", [("(logp_old - logp).mean()", "(logp - logp_old).mean()")], "never stop"),
+    ("ppo_objective", [("(logp_old - logp).mean()", "(logp - logp_old).mean()")], "a negative KL"),
 ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Exercise 1.8: PPO's clipped objective, and the estimate of KL that stops its steps.
+"""Exercise 1.8: PPO's clipped objective, and the plainest estimate of KL.
 
     L = mean_B min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â),   ρ = π_θ(a|s) / π_old(a|s)
 

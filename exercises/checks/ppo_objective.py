@@ -84,7 +84,7 @@ def check_kl(learner):
         learner.approx_kl(f32(LOGP), f32(LOGP_OLD)),
         -diff.mean(),
         [
-            (diff.mean(), "The sign is the wrong way round, so moving away would give a negative KL: log π_old − log π_θ."),
+            (diff.mean(), "The sign is the wrong way round, and moving away gives a negative KL: log π_old − log π_θ."),
             (-diff, "One number for each row came back: take the mean."),
             (-diff.sum(), "This is the sum over the batch; take the mean."),
             (RATIO.mean(), "This is the mean ratio. The estimate is the mean of log π_old − log π_θ."),

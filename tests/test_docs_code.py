@@ -29,12 +29,15 @@ def alike(printed, promised):
 @pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(DOCS)) for page in PAGES])
 def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # conftest.py has put the repository's root on sys.path
+    monkeypatch.syspath_prepend(tmp_path)
     text, names = page.read_text(), {"__name__": "page"}
     fences = list(FENCE.finditer(text))
     assert [fence[1] for fence in fences].count("python") == text.count("```python"), "one is indented"
     for i, fence in enumerate(fences):
         if fence[1] != "python":
             continue
+        if saved := re.search(r" as `(\w+\.py)`:\s*$", text[: fence.start()]):
+            Path(saved[1]).write_text(fence[2])
         printed = io.StringIO()
         above = "\n" * text.count("\n", 0, fence.start(2))  # so that a traceback names the line of the page
         with contextlib.redirect_stdout(printed):

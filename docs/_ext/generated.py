@@ -116,7 +116,8 @@ class ResultTable(FromFile):
         report = self.read(DOCS.parent / "benchmark" / "results" / "report" / "README.md")
         (head,) = set(re.findall(r"^\| environment \| algorithm \| steps \| ours \| SB3.*$", report, re.M))
         rows = re.findall(rf"^\| \S+ \| {self.arguments[0]} \| \S+ \| \*\*.*$", report, re.M)
-        return self.markdown("\n".join([head, "| --- " * 6 + "|", *rows]))
+        lines = [re.sub(r"^(\| [^|]+ )\| [^|]+ ", r"\1", line) for line in (head, "| --- " * 6 + "|", *rows)]
+        return self.markdown("\n".join(lines))
 
 
 class Chapters(TocTree):

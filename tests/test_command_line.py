@@ -6,6 +6,8 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import gymnasium as gym
@@ -292,3 +294,11 @@ def test_ctrl_c_prints_how_to_go_on(tmp_path, unbroken):
     done = run(script, *args, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert_same_run(folder, unbroken("ppo"))
+
+
+@pytest.mark.parametrize("asked, given", [(None, 1), ("2", 2)])
+def test_one_thread_unless_asked_for_more(asked, given):
+    env = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | ({"OMP_NUM_THREADS": asked} if asked else {})
+    code = "import torch, logx; logx.setup(0); print(torch.get_num_threads())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == given

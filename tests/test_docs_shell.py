@@ -33,7 +33,7 @@ SHORT = {
     "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # like the last one
     "mpirun -np 4 python ppo.py --env-id Hopper-v4": "",  # like the README's
     "for s in 1 2 3 4; do python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
-    (line := "OMP_NUM_THREADS=4 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
+    (line := "OMP_NUM_THREADS=2 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
     (line := "cp sac.py sac_cuda.py"): line,
     (line := "patch sac_cuda.py benchmark/variants/sac_cuda.patch"): f"cp sac.py sac_cuda.py; {line}",
     "cp ppo.py my_ppo.py": "cp ppo.py other.py; cmp ppo.py other.py",

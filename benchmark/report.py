@@ -1,7 +1,7 @@
 """Makes pictures and tables of the benchmark from its results: python benchmark/report.py
 
-Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv. Writes a picture for each family
-and environment, and README.md with the tables, to benchmark/results/report/. A file that cannot be read is left out,
+Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv. Writes a picture for each family,
+environment and number of steps, and README.md with the tables, to benchmark/results/report/. A file that cannot be read is left out,
 with a line on stderr.
 """
 
@@ -258,8 +258,9 @@ def spread(values):
     return f"{middle} ({low} to {high})"
 
 
-def picture(results, published, env, algos, path):
-    """Draws the algorithms that have results, and returns their names."""
+def picture(results, published, env, algos, total, path):
+    """Draws the algorithms that have results of `total` steps, and returns their names."""
+    results = [r for r in results if r.total == total]
     shown = [a for a in algos if select(results, "ours", a, env) or select(results, PEER[a], a, env)]
     if not shown:
         return ""
@@ -267,21 +268,17 @@ def picture(results, published, env, algos, path):
     for ax, algo in zip(axes[0], shown):
         peer = "A2C" if algo == "vpg" else "SB3, matched"
         names = {"ours": "ours", "sb3": peer, "sb3-defaults": "SB3, its defaults"}
-        end = 0
         for color, (impl, name) in zip(("C0", "C1", "C2"), names.items(), strict=True):
             runs = select(results, impl, algo, env)
-            total = max([r.total for r in runs], default=0)
-            runs = [r for r in runs if r.total == total]
             if not runs:
                 continue
-            end = max(end, total)
             window = 11 if algos == ON_POLICY else 1
             steps, values = common([(np.minimum(r.steps, total), smooth(r.values, window)) for r in runs])
             ax.plot(steps, values.mean(axis=0), color=color, label=f"{name} ({count(runs)})")
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
-            steps, mean, _ = published[PUBLISHED[algo], algo, env]
-            ax.plot(steps[steps <= end], mean[steps <= end], "k.--", lw=1, ms=5, label="Spinning Up, published")
+            steps, mean, std = published[PUBLISHED[algo], algo, env][:, : total // 100_000]
+            ax.errorbar(steps, mean, std, fmt="k.--", lw=1, ms=5, label="Spinning Up, published, ± std")
         ax.set(title=f"{algo.upper()}, {env}", xlabel="environment steps")
         ax.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         ax.grid(alpha=0.3)
@@ -306,10 +303,10 @@ def main():
     for family, algos in (("on-policy", ON_POLICY), ("off-policy", OFF_POLICY)):
         what = "20 whole episodes of the last policy" if family == "on-policy" else "the last three tests"
         lines += [f"## {family.capitalize()}: {what}", "", *or_none(scores_table(results, algos)), ""]
-        for env in ENVS:
-            path = out / f"{family}-{env}.png"
-            if names := picture(results, published, env, algos, path):
-                curves = f"Learning curves of {names} on {env}: means, and ranges over seeds"
+        for env, total in itertools.product(ENVS, sorted({r.total for r in results})):
+            path = out / f"{family}-{env}-{total}.png"
+            if names := picture(results, published, env, algos, total, path):
+                curves = f"Learning curves of {names} on {env}, {total:,} steps: means, and ranges over seeds"
                 lines += [f"![{curves}]({path.name})", ""]
     lines += ["## Beside the original's published curves", "", *published_table(results, published), ""]
     variants = variants_tables(results)

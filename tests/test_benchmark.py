@@ -291,7 +291,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     assert "| `trpo,delta=9` | 1,000,000 | 1 | 3 / 3 | 0.00 | 0.00 to 0.00 | 0.50 |" in text
     assert "| Hopper-v4 | TRPO | 1,000,000 | 1980 (3 runs) |" in text  # the last 6 of the 11 epochs: 1980 on average
     assert "| `values/kl` | – | 0.5 (0.052 to 0.95) | – | – | – |" in text
-    assert (tmp_path / "report" / "on-policy-Hopper-v4.png").stat().st_size > 10_000
+    assert (tmp_path / "report" / "on-policy-Hopper-v4-1000000.png").stat().st_size > 10_000
 
 
 def test_a_result_is_old_when_the_code_has_changed():

@@ -1,8 +1,8 @@
 """Makes pictures and tables of the benchmark from its results: python benchmark/report.py
 
 Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv. Writes a picture for each family,
-environment and number of steps, and README.md with the tables, to benchmark/results/report/. A file that cannot be read is left out,
-with a line on stderr.
+environment and number of steps, and README.md with the tables, to benchmark/results/report/. A file that cannot be read
+is left out, with a line on stderr.
 """
 
 import ast

@@ -277,7 +277,8 @@ def picture(results, published, env, algos, total, path):
             ax.plot(steps, values.mean(axis=0), color=color, label=f"{name} ({count(runs)})")
             ax.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.2, lw=0)
         if (PUBLISHED[algo], algo, env) in published:
-            steps, mean, std = published[PUBLISHED[algo], algo, env][:, : total // 100_000]
+            curve = published[PUBLISHED[algo], algo, env]
+            steps, mean, std = curve[:, curve[0] <= total]
             ax.errorbar(steps, mean, std, fmt="k.--", lw=1, ms=5, label="Spinning Up, published, ± std")
         ax.set(title=f"{algo.upper()}, {env}", xlabel="environment steps")
         ax.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))

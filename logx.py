@@ -273,11 +273,11 @@ def main(train, Args):
 
 def play(run: tyro.conf.Positional[str], episodes: int = 10, stochastic: bool = False, video: str | None = None):
     """Runs a run's agent. --stochastic: sample its actions, as in training; --video: write an MP4, show no window."""
-    if episodes < 1 or not (video or ".mp4").endswith(".mp4"):
-        raise Stop("--episodes must be 1 or more, and --video a file that ends in .mp4")
+    state = read_checkpoint(run)
+    if episodes < 1 or not (video or ".mp4").endswith(".mp4") or "ac" not in state:
+        raise Stop("--episodes must be 1 or more, --video a file that ends in .mp4, and the run hold an agent (ac)")
     window = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys() or sys.platform in ("darwin", "win32")
     os.environ.setdefault("MUJOCO_GL", "glfw" if window else "egl")
-    state = read_checkpoint(run)
     script = runpy.run_path(str(Path(run, state["script"])))  # the copy: as it was when it ran
     args = script["Args"](**state["args"])
     env = script["make_env"](args, "rgb_array" if video else "human" if window else None)

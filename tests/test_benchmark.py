@@ -161,6 +161,9 @@ def test_the_reference_writes_our_columns(algo, tmp_path):
         rows.append(read_rows(folder))
         assert [int(r["global_step"]) for r in rows[-1]] == ([200, 400] if algo == "trpo" else [200, 400, 500])
     assert {k for k in rows[0][0] if "/episodic" in k} == {k for k in rows[1][0] if "/episodic" in k}
+    (theirs,) = (tmp_path / "runs").glob(f"*__sb3-{algo}__*")
+    done = run("logx.py", "play", theirs, cwd=tmp_path)
+    assert done.returncode == 2 and "hold an agent" in done.stderr and done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("algo", OFF_POLICY)

@@ -151,7 +151,8 @@ def scores_table(results, algos):
             totals = sorted({r.total for rs in runs for r in rs})
             for total in totals:
                 cells = [cell([r for r in rs if r.total == total]) for rs in runs]
-                cells[1] = f"A2C: {cells[1]}" if algo == "vpg" and cells[1] != "–" else cells[1]
+                if algo == "vpg" and cells[1] != "–":
+                    cells[1] = f"A2C: {cells[1]}"
                 lines.append(f"| {env} | {algo.upper()} | {total:,} | {' | '.join(cells)} |")
     return lines
 

@@ -147,7 +147,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("algo", ["trpo", "td3"])
-def test_the_reference_writes_our_columns(algo, tmp_path):
+def test_the_reference_writes_our_columns_and_is_not_played(algo, tmp_path):
     budget = {"trpo": "400", "td3": "500"}[algo]
     flags = (
         f"--env-id Pendulum-v1 --max-episode-steps 50 --hidden-sizes 8 --steps-per-epoch 200 --total-timesteps {budget}"

@@ -1,4 +1,4 @@
-"""Soft Actor-Critic (SAC): Haarnoja et al. 2018, arXiv:1801.01290 and, for the learned temperature, arXiv:1812.05905.
+"""Soft Actor-Critic (SAC): Haarnoja et al. 2018, arXiv:1801.01290 and arXiv:1812.05905.
 
  1: input: policy parameters θ, Q-function parameters φ_1, φ_2, empty replay buffer D
  2: copy the targets: φ_{targ,1} ← φ_1, φ_{targ,2} ← φ_2
@@ -7,19 +7,25 @@
  5:   execute a in the environment
  6:   observe the reward r, the next state s', and d: whether s' is terminal
  7:   store (s, a, r, s', d) in D
- 8:   when the episode ends, terminated or cut by its time limit, reset the environment, and
- 9:   if update_after steps have been made:
-10:     for each step of the episode:
-11:       sample a batch B = {(s, a, r, s', d)} from D
-12:       compute the targets y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')), a' ~ π_θ(·|s')
-13:       update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)², for i = 1, 2
-14:       update θ by one step of gradient ascent on ∇_θ mean_B (min_i Q_{φ_i}(s, a_θ) − α log π_θ(a_θ|s)), where
-          a_θ = tanh(μ_θ(s) + σ_θ(s) ξ), ξ ~ N(0, I); if learned, log α descends on mean_B −log α (log π_θ(a_θ|s) + H)
-15:       update the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i
+ 8:   when the episode ends, terminated or cut by its time limit:
+ 9:     if update_after steps have been made:
+10:       for each step of the episode:
+11:         sample a batch B = {(s, a, r, s', d)} from D
+12:         compute the targets y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')),
+            a' ~ π_θ(·|s')
+13:         update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)²,
+            for i = 1, 2
+14:         update θ by one step of gradient ascent on
+            ∇_θ mean_B (min_i Q_{φ_i}(s, a_θ) − α log π_θ(a_θ|s)), where
+            a_θ = tanh(μ_θ(s) + σ_θ(s) ξ), ξ ~ N(0, I);
+            if it is learned, log α descends on mean_B −log α (log π_θ(a_θ|s) + H)
+15:         update the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i
+16:     reset the environment
 
-Changed against the papers: gradient steps at the end of an episode instead of after every step; uniformly random
-actions at first. Left out: the separate value network of the first paper. The temperature α is fixed unless
---learn-alpha is given; then it moves until the policy's entropy is H = −(dimension of the actions).
+Changed against the papers: gradient steps at the end of an episode instead of after every step;
+uniformly random actions at first. Left out: the separate value network of the first paper. The
+temperature α is fixed unless --learn-alpha is given; then, as in the second paper, it moves until
+the policy's entropy is H = −(dimension of the actions).
 
     python sac.py --env-id Ant-v4 --seed 1
     python sac.py --env-id Pendulum-v1 --total-timesteps 15000 --start-steps 1000
@@ -39,43 +45,49 @@ import logx
 
 @dataclass
 class Args:
-    env_id: str = "HalfCheetah-v4"  # name of the Gymnasium environment
-    seed: int = 0  # seed of all random numbers
-    exp_name: str = Path(__file__).stem  # name of the experiment; the run's folder carries it
-    total_timesteps: int = 1_000_000  # environment steps in all; the episode then running is finished
-    steps_per_epoch: int = 10_000  # steps from one test, log row and checkpoint to the next
-    max_episode_steps: int | None = None  # time limit instead of the environment's own
-    hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    env_id: str = "HalfCheetah-v4"  # Gymnasium environment
+    seed: int = 0  # random seed
+    exp_name: str = Path(__file__).stem  # experiment name, part of the run folder's name
+    total_timesteps: int = 1_000_000  # total environment steps; the last episode runs to its end
+    steps_per_epoch: int = 10_000  # environment steps between tests, log rows and checkpoints
+    max_episode_steps: int | None = None  # time limit, in place of the environment's own
+    hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
-    resume: str | None = None  # folder of the run to go on with
-    replay_size: int = 1_000_000  # transitions the replay buffer holds
-    polyak: float = 0.995  # ρ: the share that the targets keep of themselves in an update
+    resume: str | None = None  # run folder to resume
+    replay_size: int = 1_000_000  # transitions that the replay buffer holds
+    polyak: float = 0.995  # ρ: how much of themselves the targets keep in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
-    batch_size: int = 100  # transitions in a batch
+    batch_size: int = 100  # transitions per batch
     start_steps: int = 10_000  # steps with uniformly random actions at the start
-    update_after: int = 1_000  # episodes that end before this step bring no gradient steps
-    num_test_episodes: int = 10  # deterministic test episodes at the end of an epoch
-    alpha: float = 0.2  # temperature α: weight of the entropy; where it is learned, its first value
+    update_after: int = 1_000  # no gradient steps for episodes that end before this step
+    num_test_episodes: int = 10  # deterministic test episodes per epoch
+    alpha: float = 0.2  # temperature α, the weight of the entropy; the first one if it is learned
     learn_alpha: bool = False  # learn the temperature
 
     def __post_init__(self):
         logx.check_range(self, 0, 1, "gamma", "polyak")
         logx.check_range(self, 0, 2**32 - 1, "seed")
-        logx.check_range(self, 0, np.inf, "pi_lr", "q_lr", "start_steps", "update_after", "num_test_episodes")
-        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
+        logx.check_range(self, 0, np.inf, "pi_lr", "q_lr")
+        logx.check_range(self, 0, np.inf, "start_steps", "update_after", "num_test_episodes")
+        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch")
+        logx.check_range(self, 1, np.inf, "max_episode_steps", "hidden_sizes")
         logx.check_range(self, 1, 10**8, "replay_size", "batch_size")
         logx.check_range(self, 1e-6 if self.learn_alpha else 0, np.inf, "alpha")
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions rescaled to [−1, 1], so that nothing else needs to know its bounds."""
+    """The environment with actions rescaled to [−1, 1], so that nothing else needs its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not np.isfinite([space.low, space.high]).all():
-        raise logx.Stop(f"sac.py needs a Box of actions with finite bounds, not {space}; ppo.py takes Discrete, too")
+    flat_box = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+    if not flat_box or not np.isfinite([space.low, space.high]).all():
+        needs = "a Box of actions with finite bounds"
+        raise logx.Stop(f"sac.py needs {needs}, not {space}; ppo.py takes Discrete, too")
     if env.spec.max_episode_steps is None:
-        raise logx.Stop(f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps")
+        raise logx.Stop(
+            f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps"
+        )
     return gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
 
 
@@ -88,7 +100,7 @@ def mlp(sizes, activation):
 
 
 class Actor(nn.Module):
-    """π_θ: states (..., obs_dim) -> actions (..., act_dim) in [−1, 1] and their log-probabilities (...)."""
+    """π_θ: states (..., obs_dim) -> actions (..., act_dim) in [−1, 1], log-probabilities (...)."""
 
     def __init__(self, obs_dim, act_dim, hidden_sizes):
         super().__init__()
@@ -99,9 +111,12 @@ class Actor(nn.Module):
         log_std = log_std.clamp(-20, 2)
         eps = torch.zeros_like(mu) if deterministic else torch.randn_like(mu)
         u = mu + log_std.exp() * eps
-        # log π(a|s) = log N(u; μ, σ), where (u − μ) / σ = eps, − Σ log(1 − tanh²(u)), written to hold for large u too
-        logp = -(eps**2) / 2 - log_std - np.log(2 * np.pi) / 2 - 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
-        return torch.tanh(u), logp.sum(dim=-1)
+
+        # log π(a|s) = Σ (log N(u; μ, σ) − log(1 − tanh²(u))): a is the Gaussian u, squashed by tanh
+        log_gaussian = -(eps**2) / 2 - log_std - np.log(2 * np.pi) / 2  # eps = (u − μ) / σ
+        # written so that it holds for large u, too, where tanh²(u) rounds to 1
+        log_slope = 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
+        return torch.tanh(u), (log_gaussian - log_slope).sum(dim=-1)
 
 
 class Critic(nn.Module):
@@ -112,57 +127,74 @@ class Critic(nn.Module):
         self.net = mlp([obs_dim + act_dim, *hidden_sizes, 1], nn.ReLU)
 
     def forward(self, s, a):
-        return self.net(torch.cat([s, a], dim=-1)).squeeze(-1)  # with (B, 1), Q − y would silently become (B, B)
+        # with (B, 1), Q − y would silently become (B, B)
+        return self.net(torch.cat([s, a], dim=-1)).squeeze(-1)
 
 
 class ActorCritic(nn.Module):
+    """The policy and the Q-functions."""
+
     def __init__(self, observation_space, action_space, args):
         super().__init__()
-        obs_dim, act_dim = observation_space.shape[0], action_space.shape[0]
+        obs_dim = observation_space.shape[0]
+        act_dim = action_space.shape[0]
         self.pi = Actor(obs_dim, act_dim, args.hidden_sizes)
         self.q1 = Critic(obs_dim, act_dim, args.hidden_sizes)
         self.q2 = Critic(obs_dim, act_dim, args.hidden_sizes)
-        self.log_alpha = nn.Parameter(torch.tensor(args.alpha).log(), requires_grad=args.learn_alpha)
+        self.log_alpha = nn.Parameter(
+            torch.tensor(args.alpha).log(), requires_grad=args.learn_alpha
+        )
 
 
 class ReplayBuffer:
-    """The last `capacity` transitions; the arrays that fill it are views of the tensors that batches are drawn from."""
+    """The last `capacity` transitions."""
 
     def __init__(self, obs_dim, act_dim, capacity):
-        self.data = [torch.empty(capacity, *shape) for shape in ((obs_dim,), (act_dim,), (), (obs_dim,), ())]
-        self.views = [x.numpy() for x in self.data]
-        self.n, self.capacity = 0, capacity  # n counts what was ever stored
+        self.s = np.zeros((capacity, obs_dim), np.float32)
+        self.a = np.zeros((capacity, act_dim), np.float32)
+        self.r = np.zeros(capacity, np.float32)
+        self.s2 = np.zeros((capacity, obs_dim), np.float32)
+        self.d = np.zeros(capacity, np.float32)
+        self.capacity = capacity
+        self.n = 0  # transitions ever stored
 
     def store(self, s, a, r, s2, d):
-        for view, x in zip(self.views, (s, a, r, s2, d)):
-            view[self.n % self.capacity] = x
+        i = self.n % self.capacity  # when full, the oldest goes
+        self.s[i] = s
+        self.a[i] = a
+        self.r[i] = r
+        self.s2[i] = s2
+        self.d[i] = d
         self.n += 1
 
     def sample(self, batch_size):
-        """A batch s, a, r, s2, d, drawn uniformly with replacement."""
-        idx = torch.randint(min(self.n, self.capacity), (batch_size,))
-        return [x[idx] for x in self.data]
+        """A batch s, a, r, s2, d of tensors, drawn uniformly with replacement."""
+        stored = min(self.n, self.capacity)
+        idx = torch.randint(stored, (batch_size,)).numpy()
+        return [torch.as_tensor(x[idx]) for x in (self.s, self.a, self.r, self.s2, self.d)]
 
     def state_dict(self):
-        full = self.n >= self.capacity
-        return {"n": self.n, "data": [x if full else x[: self.n].clone() for x in self.data]}  # a slice saves its whole
+        """What was stored, for the checkpoint; the tensors share the arrays' memory."""
+        stored = min(self.n, self.capacity)
+        arrays = [x[:stored] for x in (self.s, self.a, self.r, self.s2, self.d)]
+        return {"n": self.n, "data": [torch.as_tensor(x) for x in arrays]}
 
     def load_state_dict(self, state):
         self.n = state["n"]
-        for x, saved in zip(self.data, state["data"]):
+        for x, saved in zip((self.s, self.a, self.r, self.s2, self.d), state["data"]):
             x[: len(saved)] = saved
 
 
 @torch.no_grad()
 def get_action(ac, s, deterministic=False):
-    """(4) a ~ π_θ(·|s), or tanh(μ_θ(s)) if deterministic. State (obs_dim,) -> action (act_dim,)."""
+    """(4) a ~ π_θ(·|s), or tanh(μ_θ(s)) if deterministic. s (obs_dim,) -> a (act_dim,)."""
     a, _ = ac.pi(torch.as_tensor(s), deterministic)
     return a.numpy()
 
 
 @torch.no_grad()
 def compute_targets(ac, ac_targ, batch, args):
-    """(12) y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')), a' ~ π_θ(·|s'). Batch of B -> (B,)."""
+    """(12) y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')). Batch -> (B,)."""
     _, _, r, s2, d = batch
     a2, logp = ac.pi(s2)
     q = torch.min(ac_targ.q1(s2, a2), ac_targ.q2(s2, a2))
@@ -170,25 +202,54 @@ def compute_targets(ac, ac_targ, batch, args):
 
 
 def compute_loss_q(ac, batch, y):
-    """(13) Σ_i mean_B (Q_{φ_i}(s, a) − y)². Batch of B and targets (B,) -> scalar, and what to log."""
+    """(13) Σ_i mean_B (Q_{φ_i}(s, a) − y)². Batch, targets (B,) -> scalar, info."""
     s, a, _, _, _ = batch
-    q1, q2 = ac.q1(s, a), ac.q2(s, a)
+    q1 = ac.q1(s, a)
+    q2 = ac.q2(s, a)
     loss_q = ((q1 - y) ** 2).mean() + ((q2 - y) ** 2).mean()
     return loss_q, {"losses/q": loss_q, "values/q1": q1, "values/q2": q2}
 
 
 def compute_loss_pi(ac, batch, args):
-    """(14) mean_B (α log π_θ(a_θ|s) − min_i Q_{φ_i}(s, a_θ)). Batch of B -> scalar, and what to log."""
+    """(14) mean_B (α log π_θ(a_θ|s) − min_i Q_{φ_i}(s, a_θ)). Batch -> scalar, info."""
     s = batch[0]
     a, logp = ac.pi(s)
     q = torch.min(ac.q1(s, a), ac.q2(s, a))
-    loss_pi = (ac.log_alpha.exp().detach() * logp - q).mean()
-    return loss_pi, {"losses/pi": loss_pi, "values/logp": logp, "values/alpha": ac.log_alpha.exp()}
+    alpha = ac.log_alpha.exp()
+    loss_pi = (alpha.detach() * logp - q).mean()
+    return loss_pi, {"losses/pi": loss_pi, "values/logp": logp, "values/alpha": alpha}
 
 
 def compute_loss_alpha(ac, logp, act_dim):
     """(14) mean_B −log α (log π_θ(a_θ|s) + H), H = −act_dim. Log-probabilities (B,) -> scalar."""
     return -(ac.log_alpha * (logp.detach() - act_dim)).mean()
+
+
+def update_q(ac, ac_targ, batch, args, q_optimizer):
+    """(12) (13) One gradient step of the Q-functions. Returns what to log."""
+    y = compute_targets(ac, ac_targ, batch, args)  # (12)
+    loss_q, info = compute_loss_q(ac, batch, y)  # (13)
+    q_optimizer.zero_grad()
+    loss_q.backward()
+    q_optimizer.step()
+    return info
+
+
+def update_pi(ac, batch, args, pi_optimizer):
+    """(14) One gradient step of the policy, which leaves φ alone. Returns what to log."""
+    loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
+    pi_optimizer.zero_grad()
+    loss_pi.backward(inputs=list(ac.pi.parameters()))
+    pi_optimizer.step()
+    return info
+
+
+def update_alpha(ac, logp, alpha_optimizer, act_dim):
+    """(14) One gradient step of the temperature. logp (B,): the new actions' log-probabilities."""
+    loss_alpha = compute_loss_alpha(ac, logp, act_dim)  # (14)
+    alpha_optimizer.zero_grad()
+    loss_alpha.backward()
+    alpha_optimizer.step()
 
 
 @torch.no_grad()
@@ -200,15 +261,20 @@ def update_targets(ac, ac_targ, polyak):
 
 
 def evaluate(ac, env, args, step):
-    """Returns and lengths of deterministic episodes; the seed depends on nothing but args.seed and step."""
+    """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
     seed = int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0])
-    returns, lengths = [], []
+    returns = []
+    lengths = []
     for _ in range(args.num_test_episodes):
-        (s, _), seed = env.reset(seed=seed), None
+        s, _ = env.reset(seed=seed)
+        seed = None  # only the first reset is seeded
         ended, ep_ret, ep_len = False, 0.0, 0
         while not ended:
-            s, r, d, truncated, _ = env.step(get_action(ac, s, deterministic=True))
-            ended, ep_ret, ep_len = d or truncated, ep_ret + r, ep_len + 1
+            a = get_action(ac, s, deterministic=True)
+            s, r, d, truncated, _ = env.step(a)
+            ended = d or truncated
+            ep_ret += r
+            ep_len += 1
         returns.append(ep_ret)
         lengths.append(ep_len)
     return {"eval/episodic_return": returns, "eval/episodic_length": lengths}
@@ -217,58 +283,70 @@ def evaluate(ac, env, args, step):
 def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
-        raise logx.Stop("one process only; to run several seeds: for s in 1 2; do python sac.py --seed $s & done")
-    env, test_env = make_env(args), make_env(args)
+        seeds = "for s in 1 2; do python sac.py --seed $s & done"
+        raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+    env = make_env(args)
+    test_env = make_env(args)
     logx.setup(args.seed)
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
+    obs_dim = env.observation_space.shape[0]
+    act_dim = env.action_space.shape[0]
 
     ac = ActorCritic(env.observation_space, env.action_space, args)  # (1)
     pi_optimizer = torch.optim.Adam(ac.pi.parameters(), lr=args.pi_lr, fused=True)
-    q_optimizer = torch.optim.Adam([*ac.q1.parameters(), *ac.q2.parameters()], lr=args.q_lr, fused=True)
+    q_params = [*ac.q1.parameters(), *ac.q2.parameters()]
+    q_optimizer = torch.optim.Adam(q_params, lr=args.q_lr, fused=True)
     alpha_optimizer = torch.optim.Adam([ac.log_alpha], lr=args.pi_lr, fused=True)
-    buf = ReplayBuffer(env.observation_space.shape[0], env.action_space.shape[0], args.replay_size)
+    buf = ReplayBuffer(obs_dim, act_dim, args.replay_size)
     ac_targ = deepcopy(ac).requires_grad_(False)  # (2)
 
-    columns = ["eval/episodic_return", "eval/episodic_length", "losses/q", "losses/pi", "values/q1", "values/q2"]
-    columns += ["values/logp", "values/alpha"]
-    tracked = dict(ac=ac, ac_targ=ac_targ, pi_optimizer=pi_optimizer, q_optimizer=q_optimizer, buf=buf)
-    logger = logx.Logger(args, __file__, columns, env, alpha_optimizer=alpha_optimizer, **tracked)
+    columns = ["eval/episodic_return", "eval/episodic_length"]
+    columns += ["losses/q", "losses/pi", "values/q1", "values/q2", "values/logp", "values/alpha"]
+    tracked = {"ac": ac, "ac_targ": ac_targ, "buf": buf}
+    tracked |= {"pi_optimizer": pi_optimizer, "q_optimizer": q_optimizer}
+    tracked |= {"alpha_optimizer": alpha_optimizer}
+    logger = logx.Logger(args, __file__, columns, env, tracked)
     step = logger.step
-    (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+    s, _ = env.reset()
+    ep_ret, ep_len = 0.0, 0
     while step < args.total_timesteps or ep_len > 0:  # (3)
-        a = get_action(ac, s) if step >= args.start_steps else env.action_space.sample()  # (4)
+        # act, first at random
+        if step < args.start_steps:  # (4)
+            a = env.action_space.sample()
+        else:
+            a = get_action(ac, s)
         s2, r, d, truncated, _ = env.step(a)  # (5) (6)
         logx.check_finite(step, {"the reward": r, "an observation": [s2]})
+
+        # d: terminated; a time limit ends the episode, too, but s2 still has a future
         buf.store(s, a, r, s2, d)  # (7)
-        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+        s = s2
+        step += 1
+        ep_ret += r
+        ep_len += 1
         if not (d or truncated):  # (8)
             continue
 
+        # learn: a gradient step for each step of the episode
         if step >= args.update_after:  # (9)
             for _ in range(ep_len):  # (10)
                 batch = buf.sample(args.batch_size)  # (11)
-                y = compute_targets(ac, ac_targ, batch, args)  # (12)
-                loss_q, info = compute_loss_q(ac, batch, y)  # (13)
+                logger.store(update_q(ac, ac_targ, batch, args, q_optimizer))  # (12) (13)
+                info = update_pi(ac, batch, args, pi_optimizer)  # (14)
                 logger.store(info)
-                q_optimizer.zero_grad()
-                loss_q.backward()
-                q_optimizer.step()
-                loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
-                logger.store(info)
-                pi_optimizer.zero_grad()
-                loss_pi.backward(inputs=list(ac.pi.parameters()))  # φ is left alone
-                pi_optimizer.step()
                 if args.learn_alpha:
-                    alpha_optimizer.zero_grad()
-                    compute_loss_alpha(ac, info["values/logp"], env.action_space.shape[0]).backward()
-                    alpha_optimizer.step()
+                    update_alpha(ac, info["values/logp"], alpha_optimizer, act_dim)
                 update_targets(ac, ac_targ, args.polyak)  # (15)
+
+        # log, and at the end of an epoch test
         logger.episode(step, ep_ret, ep_len)
-        if step // args.steps_per_epoch > logger.step // args.steps_per_epoch or step >= args.total_timesteps:
+        epoch_ends = step // args.steps_per_epoch > logger.step // args.steps_per_epoch
+        if epoch_ends or step >= args.total_timesteps:
             logger.store(evaluate(ac, test_env, args, step))
             logger.end_epoch(step)
-        (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+        s, _ = env.reset()  # (16)
+        ep_ret, ep_len = 0.0, 0
     return logger.dir
 
 

@@ -3,24 +3,30 @@
  1: input: policy parameters θ, Q-function parameters φ_1, φ_2, empty replay buffer D
  2: copy the targets: θ_targ ← θ, φ_{targ,1} ← φ_1, φ_{targ,2} ← φ_2
  3: repeat
- 4:   observe s and choose a = clip(μ_θ(s) + ε, −1, 1), ε ~ N(0, σ²); uniformly random for the first start_steps
+ 4:   observe s and select a = clip(μ_θ(s) + ε, −1, 1), ε ~ N(0, σ²); uniformly random for the first
+      start_steps
  5:   execute a in the environment
  6:   observe the reward r, the next state s', and d: whether s' is terminal
  7:   store (s, a, r, s', d) in D
- 8:   when the episode ends, terminated or cut by its time limit, reset the environment, and
- 9:   if update_after steps have been made:
-10:     for each step j of the episode, counted over the whole run:
-11:       sample a batch B = {(s, a, r, s', d)} from D
-12:       compute the targets y = r + γ (1 − d) min_i Q_{φ_{targ,i}}(s', a'),
-          a' = clip(μ_{θ_targ}(s') + clip(ε', −c, c), −1, 1), ε' ~ N(0, σ'²)
-13:       update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)², for i = 1, 2
-14:       if j mod policy_delay = 0: update θ by one step of gradient ascent on ∇_θ mean_B Q_{φ_1}(s, μ_θ(s))
-15:       and then the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i, θ_targ ← ρ θ_targ + (1 − ρ) θ
+ 8:   when the episode ends, terminated or cut by its time limit:
+ 9:     if update_after steps have been made:
+10:       for each step j of the episode, counted over the whole run:
+11:         sample a batch B = {(s, a, r, s', d)} from D
+12:         compute the targets y = r + γ (1 − d) min_i Q_{φ_{targ,i}}(s', a'),
+            a' = clip(μ_{θ_targ}(s') + clip(ε', −c, c), −1, 1), ε' ~ N(0, σ'²)
+13:         update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)²,
+            for i = 1, 2
+14:         if j mod policy_delay = 0: update θ by one step of gradient ascent on
+            ∇_θ mean_B Q_{φ_1}(s, μ_θ(s))
+15:         and then the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i,
+            θ_targ ← ρ θ_targ + (1 − ρ) θ
+16:     reset the environment
 
-TD3's three tricks against DDPG: the smaller of two Q-functions in the targets, because the maximising policy finds and
-exploits what Q overestimates; noise on the target's action, because it also exploits narrow peaks; a policy and targets
-that move only every policy_delay steps, so that Q can settle. Changed against the paper: gradient steps at the end of
-an episode instead of after every step.
+TD3's three tricks against DDPG: the smaller of two Q-functions in the targets, because the
+maximising policy finds and exploits what Q overestimates; noise on the target's action, because it
+also exploits narrow peaks; a policy and targets that move only every policy_delay steps, so that Q
+can settle. Changed against the paper: gradient steps at the end of an episode instead of after
+every step.
 
     python td3.py --env-id Ant-v4 --seed 1
     python td3.py --env-id Pendulum-v1 --total-timesteps 15000 --start-steps 1000
@@ -40,45 +46,51 @@ import logx
 
 @dataclass
 class Args:
-    env_id: str = "HalfCheetah-v4"  # name of the Gymnasium environment
-    seed: int = 0  # seed of all random numbers
-    exp_name: str = Path(__file__).stem  # name of the experiment; the run's folder carries it
-    total_timesteps: int = 1_000_000  # environment steps in all; the episode then running is finished
-    steps_per_epoch: int = 10_000  # steps from one test, log row and checkpoint to the next
-    max_episode_steps: int | None = None  # time limit instead of the environment's own
-    hidden_sizes: tuple[int, ...] = (256, 256)  # units of each hidden layer
+    env_id: str = "HalfCheetah-v4"  # Gymnasium environment
+    seed: int = 0  # random seed
+    exp_name: str = Path(__file__).stem  # experiment name, part of the run folder's name
+    total_timesteps: int = 1_000_000  # total environment steps; the last episode runs to its end
+    steps_per_epoch: int = 10_000  # environment steps between tests, log rows and checkpoints
+    max_episode_steps: int | None = None  # time limit, in place of the environment's own
+    hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
-    resume: str | None = None  # folder of the run to go on with
-    replay_size: int = 1_000_000  # transitions the replay buffer holds
-    polyak: float = 0.995  # ρ: the share that the targets keep of themselves in an update
+    resume: str | None = None  # run folder to resume
+    replay_size: int = 1_000_000  # transitions that the replay buffer holds
+    polyak: float = 0.995  # ρ: how much of themselves the targets keep in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
-    batch_size: int = 100  # transitions in a batch
+    batch_size: int = 100  # transitions per batch
     start_steps: int = 10_000  # steps with uniformly random actions at the start
-    update_after: int = 1_000  # episodes that end before this step bring no gradient steps
-    num_test_episodes: int = 10  # deterministic test episodes at the end of an epoch
+    update_after: int = 1_000  # no gradient steps for episodes that end before this step
+    num_test_episodes: int = 10  # deterministic test episodes per epoch
     act_noise: float = 0.1  # σ: standard deviation of the exploration noise; actions span [−1, 1]
     target_noise: float = 0.2  # σ': standard deviation of the noise on the target's action
-    noise_clip: float = 0.5  # c: limit of that noise
-    policy_delay: int = 2  # Q steps to one step of the policy and the targets
+    noise_clip: float = 0.5  # c: limit of the noise on the target's action
+    policy_delay: int = 2  # Q updates per update of the policy and the targets
 
     def __post_init__(self):
         logx.check_range(self, 0, 1, "gamma", "polyak")
         logx.check_range(self, 0, 2**32 - 1, "seed")
-        logx.check_range(self, 0, np.inf, "pi_lr", "q_lr", "start_steps", "update_after", "num_test_episodes")
-        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
+        logx.check_range(self, 0, np.inf, "pi_lr", "q_lr")
+        logx.check_range(self, 0, np.inf, "start_steps", "update_after", "num_test_episodes")
+        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch")
+        logx.check_range(self, 1, np.inf, "max_episode_steps", "hidden_sizes")
         logx.check_range(self, 1, 10**8, "replay_size", "batch_size", "policy_delay")
         logx.check_range(self, 0, np.inf, "act_noise", "target_noise", "noise_clip")
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions rescaled to [−1, 1], so that nothing else needs to know its bounds."""
+    """The environment with actions rescaled to [−1, 1], so that nothing else needs its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1 or not np.isfinite([space.low, space.high]).all():
-        raise logx.Stop(f"td3.py needs a Box of actions with finite bounds, not {space}; ppo.py takes Discrete, too")
+    flat_box = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
+    if not flat_box or not np.isfinite([space.low, space.high]).all():
+        needs = "a Box of actions with finite bounds"
+        raise logx.Stop(f"td3.py needs {needs}, not {space}; ppo.py takes Discrete, too")
     if env.spec.max_episode_steps is None:
-        raise logx.Stop(f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps")
+        raise logx.Stop(
+            f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps"
+        )
     return gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
 
 
@@ -109,13 +121,17 @@ class Critic(nn.Module):
         self.net = mlp([obs_dim + act_dim, *hidden_sizes, 1], nn.ReLU)
 
     def forward(self, s, a):
-        return self.net(torch.cat([s, a], dim=-1)).squeeze(-1)  # with (B, 1), Q − y would silently become (B, B)
+        # with (B, 1), Q − y would silently become (B, B)
+        return self.net(torch.cat([s, a], dim=-1)).squeeze(-1)
 
 
 class ActorCritic(nn.Module):
+    """The policy and the Q-functions."""
+
     def __init__(self, observation_space, action_space, args):
         super().__init__()
-        obs_dim, act_dim = observation_space.shape[0], action_space.shape[0]
+        obs_dim = observation_space.shape[0]
+        act_dim = action_space.shape[0]
         self.pi = Actor(obs_dim, act_dim, args.hidden_sizes)
         self.q1 = Critic(obs_dim, act_dim, args.hidden_sizes)
         self.q2 = Critic(obs_dim, act_dim, args.hidden_sizes)
@@ -123,36 +139,47 @@ class ActorCritic(nn.Module):
 
 
 class ReplayBuffer:
-    """The last `capacity` transitions; the arrays that fill it are views of the tensors that batches are drawn from."""
+    """The last `capacity` transitions."""
 
     def __init__(self, obs_dim, act_dim, capacity):
-        self.data = [torch.empty(capacity, *shape) for shape in ((obs_dim,), (act_dim,), (), (obs_dim,), ())]
-        self.views = [x.numpy() for x in self.data]
-        self.n, self.capacity = 0, capacity  # n counts what was ever stored
+        self.s = np.zeros((capacity, obs_dim), np.float32)
+        self.a = np.zeros((capacity, act_dim), np.float32)
+        self.r = np.zeros(capacity, np.float32)
+        self.s2 = np.zeros((capacity, obs_dim), np.float32)
+        self.d = np.zeros(capacity, np.float32)
+        self.capacity = capacity
+        self.n = 0  # transitions ever stored
 
     def store(self, s, a, r, s2, d):
-        for view, x in zip(self.views, (s, a, r, s2, d)):
-            view[self.n % self.capacity] = x
+        i = self.n % self.capacity  # when full, the oldest goes
+        self.s[i] = s
+        self.a[i] = a
+        self.r[i] = r
+        self.s2[i] = s2
+        self.d[i] = d
         self.n += 1
 
     def sample(self, batch_size):
-        """A batch s, a, r, s2, d, drawn uniformly with replacement."""
-        idx = torch.randint(min(self.n, self.capacity), (batch_size,))
-        return [x[idx] for x in self.data]
+        """A batch s, a, r, s2, d of tensors, drawn uniformly with replacement."""
+        stored = min(self.n, self.capacity)
+        idx = torch.randint(stored, (batch_size,)).numpy()
+        return [torch.as_tensor(x[idx]) for x in (self.s, self.a, self.r, self.s2, self.d)]
 
     def state_dict(self):
-        full = self.n >= self.capacity
-        return {"n": self.n, "data": [x if full else x[: self.n].clone() for x in self.data]}  # a slice saves its whole
+        """What was stored, for the checkpoint; the tensors share the arrays' memory."""
+        stored = min(self.n, self.capacity)
+        arrays = [x[:stored] for x in (self.s, self.a, self.r, self.s2, self.d)]
+        return {"n": self.n, "data": [torch.as_tensor(x) for x in arrays]}
 
     def load_state_dict(self, state):
         self.n = state["n"]
-        for x, saved in zip(self.data, state["data"]):
+        for x, saved in zip((self.s, self.a, self.r, self.s2, self.d), state["data"]):
             x[: len(saved)] = saved
 
 
 @torch.no_grad()
 def get_action(ac, s, deterministic=False):
-    """(4) a = clip(μ_θ(s) + ε, −1, 1), no ε if deterministic. State (obs_dim,) -> action (act_dim,)."""
+    """(4) a = clip(μ_θ(s) + ε, −1, 1), no ε if deterministic. s (obs_dim,) -> a (act_dim,)."""
     a = ac.pi(torch.as_tensor(s))
     if not deterministic:
         a = (a + ac.act_noise * torch.randn_like(a)).clamp(-1, 1)
@@ -161,27 +188,48 @@ def get_action(ac, s, deterministic=False):
 
 @torch.no_grad()
 def compute_targets(ac, ac_targ, batch, args):
-    """(12) y = r + γ (1 − d) min_i Q_{φ_{targ,i}}(s', a'), a' the target policy's with noise. Batch of B -> (B,)."""
+    """(12) y = r + γ (1 − d) min_i Q_{φ_{targ,i}}(s', a'), a' with noise. Batch -> (B,)."""
     _, _, r, s2, d = batch
     a2 = ac_targ.pi(s2)
     noise = args.target_noise * torch.randn_like(a2)  # one number for each row and dimension
     a2 = (a2 + noise.clamp(-args.noise_clip, args.noise_clip)).clamp(-1, 1)
-    return r + args.gamma * (1 - d) * torch.min(ac_targ.q1(s2, a2), ac_targ.q2(s2, a2))
+    q = torch.min(ac_targ.q1(s2, a2), ac_targ.q2(s2, a2))
+    return r + args.gamma * (1 - d) * q
 
 
 def compute_loss_q(ac, batch, y):
-    """(13) Σ_i mean_B (Q_{φ_i}(s, a) − y)². Batch of B and targets (B,) -> scalar, and what to log."""
+    """(13) Σ_i mean_B (Q_{φ_i}(s, a) − y)². Batch, targets (B,) -> scalar, info."""
     s, a, _, _, _ = batch
-    q1, q2 = ac.q1(s, a), ac.q2(s, a)
+    q1 = ac.q1(s, a)
+    q2 = ac.q2(s, a)
     loss_q = ((q1 - y) ** 2).mean() + ((q2 - y) ** 2).mean()
     return loss_q, {"losses/q": loss_q, "values/q1": q1, "values/q2": q2}
 
 
 def compute_loss_pi(ac, batch, args):
-    """(14) −mean_B Q_{φ_1}(s, μ_θ(s)). Batch of B -> scalar, and what to log."""
+    """(14) −mean_B Q_{φ_1}(s, μ_θ(s)). Batch -> scalar, info."""
     s = batch[0]
     loss_pi = -ac.q1(s, ac.pi(s)).mean()
     return loss_pi, {"losses/pi": loss_pi}
+
+
+def update_q(ac, ac_targ, batch, args, q_optimizer):
+    """(12) (13) One gradient step of the Q-functions. Returns what to log."""
+    y = compute_targets(ac, ac_targ, batch, args)  # (12)
+    loss_q, info = compute_loss_q(ac, batch, y)  # (13)
+    q_optimizer.zero_grad()
+    loss_q.backward()
+    q_optimizer.step()
+    return info
+
+
+def update_pi(ac, batch, args, pi_optimizer):
+    """(14) One gradient step of the policy, which leaves φ alone. Returns what to log."""
+    loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
+    pi_optimizer.zero_grad()
+    loss_pi.backward(inputs=list(ac.pi.parameters()))
+    pi_optimizer.step()
+    return info
 
 
 @torch.no_grad()
@@ -192,15 +240,20 @@ def update_targets(ac, ac_targ, polyak):
 
 
 def evaluate(ac, env, args, step):
-    """Returns and lengths of deterministic episodes; the seed depends on nothing but args.seed and step."""
+    """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
     seed = int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0])
-    returns, lengths = [], []
+    returns = []
+    lengths = []
     for _ in range(args.num_test_episodes):
-        (s, _), seed = env.reset(seed=seed), None
+        s, _ = env.reset(seed=seed)
+        seed = None  # only the first reset is seeded
         ended, ep_ret, ep_len = False, 0.0, 0
         while not ended:
-            s, r, d, truncated, _ = env.step(get_action(ac, s, deterministic=True))
-            ended, ep_ret, ep_len = d or truncated, ep_ret + r, ep_len + 1
+            a = get_action(ac, s, deterministic=True)
+            s, r, d, truncated, _ = env.step(a)
+            ended = d or truncated
+            ep_ret += r
+            ep_len += 1
         returns.append(ep_ret)
         lengths.append(ep_len)
     return {"eval/episodic_return": returns, "eval/episodic_length": lengths}
@@ -209,53 +262,66 @@ def evaluate(ac, env, args, step):
 def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
-        raise logx.Stop("one process only; to run several seeds: for s in 1 2; do python td3.py --seed $s & done")
-    env, test_env = make_env(args), make_env(args)
+        seeds = "for s in 1 2; do python td3.py --seed $s & done"
+        raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+    env = make_env(args)
+    test_env = make_env(args)
     logx.setup(args.seed)
     env.reset(seed=args.seed)
     env.action_space.seed(args.seed)
+    obs_dim = env.observation_space.shape[0]
+    act_dim = env.action_space.shape[0]
 
     ac = ActorCritic(env.observation_space, env.action_space, args)  # (1)
     pi_optimizer = torch.optim.Adam(ac.pi.parameters(), lr=args.pi_lr, fused=True)
-    q_optimizer = torch.optim.Adam([*ac.q1.parameters(), *ac.q2.parameters()], lr=args.q_lr, fused=True)
-    buf = ReplayBuffer(env.observation_space.shape[0], env.action_space.shape[0], args.replay_size)
+    q_params = [*ac.q1.parameters(), *ac.q2.parameters()]
+    q_optimizer = torch.optim.Adam(q_params, lr=args.q_lr, fused=True)
+    buf = ReplayBuffer(obs_dim, act_dim, args.replay_size)
     ac_targ = deepcopy(ac).requires_grad_(False)  # (2)
 
-    columns = ["eval/episodic_return", "eval/episodic_length", "losses/q", "losses/pi", "values/q1", "values/q2"]
-    tracked = dict(ac=ac, ac_targ=ac_targ, pi_optimizer=pi_optimizer, q_optimizer=q_optimizer, buf=buf)
-    logger = logx.Logger(args, __file__, columns, env, **tracked)
+    columns = ["eval/episodic_return", "eval/episodic_length"]
+    columns += ["losses/q", "losses/pi", "values/q1", "values/q2"]
+    tracked = {"ac": ac, "ac_targ": ac_targ, "buf": buf}
+    tracked |= {"pi_optimizer": pi_optimizer, "q_optimizer": q_optimizer}
+    logger = logx.Logger(args, __file__, columns, env, tracked)
     step = logger.step
-    (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+    s, _ = env.reset()
+    ep_ret, ep_len = 0.0, 0
     while step < args.total_timesteps or ep_len > 0:  # (3)
-        a = get_action(ac, s) if step >= args.start_steps else env.action_space.sample()  # (4)
+        # act, first at random
+        if step < args.start_steps:  # (4)
+            a = env.action_space.sample()
+        else:
+            a = get_action(ac, s)
         s2, r, d, truncated, _ = env.step(a)  # (5) (6)
         logx.check_finite(step, {"the reward": r, "an observation": [s2]})
+
+        # d: terminated; a time limit ends the episode, too, but s2 still has a future
         buf.store(s, a, r, s2, d)  # (7)
-        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+        s = s2
+        step += 1
+        ep_ret += r
+        ep_len += 1
         if not (d or truncated):  # (8)
             continue
 
+        # learn: a gradient step for each step of the episode
         if step >= args.update_after:  # (9)
             for j in range(step - ep_len + 1, step + 1):  # (10)
                 batch = buf.sample(args.batch_size)  # (11)
-                y = compute_targets(ac, ac_targ, batch, args)  # (12)
-                loss_q, info = compute_loss_q(ac, batch, y)  # (13)
-                logger.store(info)
-                q_optimizer.zero_grad()
-                loss_q.backward()
-                q_optimizer.step()
+                logger.store(update_q(ac, ac_targ, batch, args, q_optimizer))  # (12) (13)
                 if j % args.policy_delay == 0:
-                    loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
-                    logger.store(info)
-                    pi_optimizer.zero_grad()
-                    loss_pi.backward(inputs=list(ac.pi.parameters()))  # φ is left alone
-                    pi_optimizer.step()
+                    logger.store(update_pi(ac, batch, args, pi_optimizer))  # (14)
                     update_targets(ac, ac_targ, args.polyak)  # (15)
+
+        # log, and at the end of an epoch test
         logger.episode(step, ep_ret, ep_len)
-        if step // args.steps_per_epoch > logger.step // args.steps_per_epoch or step >= args.total_timesteps:
+        epoch_ends = step // args.steps_per_epoch > logger.step // args.steps_per_epoch
+        if epoch_ends or step >= args.total_timesteps:
             logger.store(evaluate(ac, test_env, args, step))
             logger.end_epoch(step)
-        (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+        s, _ = env.reset()  # (16)
+        ep_ret, ep_len = 0.0, 0
     return logger.dir
 
 

@@ -1,17 +1,20 @@
-"""Vanilla Policy Gradient (VPG) with GAE: Sutton et al. 2000; Schulman et al. 2015, arXiv:1506.02438.
+"""Vanilla Policy Gradient (VPG): Sutton et al. 2000; GAE: Schulman et al. 2015, arXiv:1506.02438.
 
  1: input: policy parameters θ_0, value function parameters φ_0
  2: for k = 0, 1, 2, ... do
  3:   collect trajectories D_k = {τ_i} by running the policy π_{θ_k} in the environment
- 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; after a trajectory's end, V_{φ_k} if it was cut, 0 if it terminated
- 5:   compute advantages Â_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{φ_k}(s_{t+1}) − V_{φ_k}(s_t), and normalise them
+ 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; after a trajectory's end, V_{φ_k} if it was cut,
+      0 if it terminated
+ 5:   compute advantages Â_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{φ_k}(s_{t+1}) − V_{φ_k}(s_t),
+      and normalise them
  6:   estimate the policy gradient ĝ_k = mean_{D_k} ∇_θ log π_θ(a_t|s_t) Â_t at θ_k
- 7:   update the policy by one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, by way of Adam
+ 7:   update the policy by one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, with Adam
  8:   fit the value function by gradient descent on mean_{D_k} (V_φ(s_t) − R̂_t)²
 
-Changed against the textbook: Adam in place of plain ascent, normalised advantages, several steps of the value function
-to one of the policy. Left out: entropy bonus, normalised observations and rewards, gradient clipping. Under mpirun
-every process collects its share of an epoch, and gradients and advantage statistics are averaged over all of them.
+Changed against the textbook: Adam in place of plain ascent, normalised advantages, several steps of
+the value function to one of the policy. Left out: entropy bonus, normalised observations and
+rewards, gradient clipping. Under mpirun every process collects its share of an epoch, and gradients
+and advantage statistics are averaged over all of them.
 
     python vpg.py --env-id Ant-v4 --seed 1
     mpirun -np 4 python vpg.py --env-id CartPole-v1 --pi-lr 1e-2
@@ -31,36 +34,38 @@ import logx
 
 @dataclass
 class Args:
-    env_id: str = "HalfCheetah-v4"  # name of the Gymnasium environment
-    seed: int = 0  # seed of all random numbers
-    exp_name: str = Path(__file__).stem  # name of the experiment; the run's folder carries it
-    total_timesteps: int = 1_000_000  # environment steps in all; the epoch then running is finished
-    steps_per_epoch: int = 4_000  # steps from one update, log row and checkpoint to the next, over all processes
-    max_episode_steps: int | None = None  # time limit instead of the environment's own
-    hidden_sizes: tuple[int, ...] = (64, 64)  # units of each hidden layer
+    env_id: str = "HalfCheetah-v4"  # Gymnasium environment
+    seed: int = 0  # random seed
+    exp_name: str = Path(__file__).stem  # experiment name, part of the run folder's name
+    total_timesteps: int = 1_000_000  # total environment steps; the last epoch runs to its end
+    steps_per_epoch: int = 4_000  # environment steps per update and log row, over all processes
+    max_episode_steps: int | None = None  # time limit, in place of the environment's own
+    hidden_sizes: tuple[int, ...] = (64, 64)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
-    resume: str | None = None  # folder of the run to go on with
+    resume: str | None = None  # run folder to resume
     lam: float = 0.97  # λ of the advantages
     pi_lr: float = 3e-4  # learning rate of the policy
     vf_lr: float = 1e-3  # learning rate of the value function
-    train_v_iters: int = 80  # gradient steps of the value function in an epoch
+    train_v_iters: int = 80  # gradient steps of the value function per epoch
 
     def __post_init__(self):
         logx.check_range(self, 0, 1, "gamma", "lam")
         logx.check_range(self, 0, 2**32 - 1, "seed")
         logx.check_range(self, 0, np.inf, "pi_lr", "vf_lr", "train_v_iters")
-        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch", "max_episode_steps", "hidden_sizes")
+        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch")
+        logx.check_range(self, 1, np.inf, "max_episode_steps", "hidden_sizes")
 
 
 def make_env(args, render_mode=None):
-    """The environment; a Box action is clipped to its bounds on the way in, and stored as it was sampled."""
+    """The environment; Box actions are clipped to its bounds, but stored as they were sampled."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete) and space.start == 0:
         return env
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
         return gym.wrappers.ClipAction(env)
-    raise logx.Stop(f"vpg.py needs a flat Box or a Discrete space (from 0) of actions, not {space}; none here fits")
+    needs = "a flat Box or a Discrete space (from 0) of actions"
+    raise logx.Stop(f"vpg.py needs {needs}, not {space}; no script here supports it")
 
 
 def mlp(sizes, activation):
@@ -72,17 +77,18 @@ def mlp(sizes, activation):
 
 
 class GaussianActor(nn.Module):
-    """π_θ for Box actions: states (..., obs_dim) -> independent normals (..., act_dim), σ the same everywhere."""
+    """π_θ for Box actions: states (..., obs_dim) -> independent normals (..., act_dim)."""
 
     def __init__(self, obs_dim, act_dim, hidden_sizes):
         super().__init__()
         self.net = mlp([obs_dim, *hidden_sizes, act_dim], nn.Tanh)
-        self.log_std = nn.Parameter(torch.full((act_dim,), -0.5))
+        self.log_std = nn.Parameter(torch.full((act_dim,), -0.5))  # the same in every state
 
     def forward(self, s):
         return Independent(Normal(self.net(s), self.log_std.exp(), validate_args=False), 1)
 
-    def noise(self, n):  # μ(s) plus a row of it is a sample of π_θ(·|s)
+    def noise(self, n):
+        """(n, act_dim): the mean action plus a row of it is a sample of π_θ(·|s)."""
         return (torch.randn(n, len(self.log_std)) * self.log_std.detach().exp()).numpy()
 
 
@@ -96,7 +102,8 @@ class CategoricalActor(nn.Module):
     def forward(self, s):
         return Categorical(logits=self.net(s), validate_args=False)
 
-    def noise(self, n):  # Gumbel's: where the logits plus a row of it are largest is a sample of π_θ(·|s)
+    def noise(self, n):
+        """(n, n_actions), Gumbel's: the largest of logits plus a row is a sample of π_θ(·|s)."""
         return -torch.empty(n, self.net[-1].out_features).exponential_().log().numpy()
 
 
@@ -108,10 +115,13 @@ class Critic(nn.Module):
         self.net = mlp([obs_dim, *hidden_sizes, 1], nn.Tanh)
 
     def forward(self, s):
-        return self.net(s).squeeze(-1)  # with (B, 1), V − R̂ would silently become (B, B)
+        # with (B, 1), V − R̂ would silently become (B, B)
+        return self.net(s).squeeze(-1)
 
 
 class ActorCritic(nn.Module):
+    """The policy and the value function."""
+
     def __init__(self, observation_space, action_space, args):
         super().__init__()
         obs_dim = observation_space.shape[0]
@@ -123,68 +133,113 @@ class ActorCritic(nn.Module):
 
 
 class PathBuffer:
-    """Steps t = 0, ..., T−1 of an epoch; d: s2 is terminal; end: a path ends with the step, terminated or cut."""
+    """Steps t = 0, ..., T−1 of an epoch. d: s2 is terminal; end: a path ends here, or is cut."""
 
     def __init__(self, observation_space, action_space, size):
-        self.s, self.s2 = (np.zeros((size, *observation_space.shape), np.float32) for _ in range(2))
-        self.a = np.zeros((size, *action_space.shape), np.float32 if action_space.shape else np.int64)
-        self.r, self.d, self.end = np.zeros(size), np.zeros(size, bool), np.zeros(size, bool)
+        self.s = np.zeros((size, *observation_space.shape), np.float32)
+        if isinstance(action_space, gym.spaces.Box):
+            self.a = np.zeros((size, *action_space.shape), np.float32)
+        else:
+            self.a = np.zeros(size, np.int64)
+        self.r = np.zeros(size)
+        self.s2 = np.zeros((size, *observation_space.shape), np.float32)
+        self.d = np.zeros(size, bool)
+        self.end = np.zeros(size, bool)
 
     def store(self, t, s, a, r, s2, d, end):
-        self.s[t], self.a[t], self.r[t], self.s2[t], self.d[t], self.end[t] = s, a, r, s2, d, end
+        self.s[t] = s
+        self.a[t] = a
+        self.r[t] = r
+        self.s2[t] = s2
+        self.d[t] = d
+        self.end[t] = end
 
 
 def snapshot(pi):
-    """(3) π_θ as it is now, (state, noise) -> action, of Linear and Tanh. NumPy: PyTorch is slow with one state."""
-    layers = [None if type(f) is nn.Tanh else [x.detach().numpy().copy() for x in f.parameters()] for f in pi.net]
+    """(3) NumPy copy of the current policy, act(s, noise) -> a; much faster for single states."""
+    layers = []
+    for layer in pi.net:
+        if isinstance(layer, nn.Linear) and layer.bias is not None:
+            weight = layer.weight.detach().numpy().copy()
+            bias = layer.bias.detach().numpy().copy()
+            layers.append((weight, bias))
+        elif isinstance(layer, nn.Tanh):
+            layers.append(None)
+        else:
+            raise logx.Stop(f"snapshot() copies Linear and Tanh; teach it {layer}, too")
 
     def act(s, noise):
-        for weights in layers:
-            s = np.tanh(s) if weights is None else np.matvec(weights[0], s) + weights[1]
-        return (s + noise).argmax() if isinstance(pi, CategoricalActor) else s + noise
+        for layer in layers:
+            if layer is None:
+                s = np.tanh(s)
+            else:
+                weight, bias = layer
+                s = np.matvec(weight, s) + bias
+        if isinstance(pi, CategoricalActor):
+            return (s + noise).argmax()
+        return s + noise
 
     return act
 
 
 def get_action(ac, s, deterministic=False):
-    """(3) a ~ π_θ(·|s), or the likeliest if deterministic. State (obs_dim,) -> action (act_dim,) or ()."""
-    return snapshot(ac.pi)(s, 0.0 if deterministic else ac.pi.noise(1)[0])
+    """(3) a ~ π_θ(·|s), or the likeliest if deterministic. s (obs_dim,) -> a (act_dim,) or ()."""
+    act = snapshot(ac.pi)
+    if deterministic:
+        return act(s, 0.0)
+    return act(s, ac.pi.noise(1)[0])
 
 
 def compute_returns(r, v2, d, end, gamma):
-    """(4) R̂_t = r_t + γ R̂_{t+1}; at a path's end R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal. All (T,)."""
-    ret, ahead = np.zeros(len(r)), 0.0
+    """(4) R̂_t = r_t + γ R̂_{t+1}. All (T,).
+
+    At a path's end R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal.
+    """
+    ret = np.zeros(len(r))
+    ahead = 0.0
     for t in reversed(range(len(r))):
         if end[t]:
             ahead = 0.0 if d[t] else v2[t]
-        ret[t] = ahead = r[t] + gamma * ahead
+        ahead = r[t] + gamma * ahead
+        ret[t] = ahead
     return ret
 
 
 def compute_advantages(r, v, v2, d, end, gamma, lam):
-    """(5) Â_t = δ_t + γλ Â_{t+1} within a path, δ_t = r_t + γ V(s_{t+1}) − V(s_t), V(terminal) = 0. All (T,)."""
+    """(5) Â_t = δ_t + γλ Â_{t+1}, δ_t = r_t + γ V(s_{t+1}) − V(s_t). All (T,).
+
+    Â_{t+1} is 0 at a path's end, and V(s_{t+1}) where s_{t+1} is terminal.
+    """
     delta = r + gamma * np.where(d, 0.0, v2) - v
-    adv, ahead = np.zeros(len(r)), 0.0
+    adv = np.zeros(len(r))
+    ahead = 0.0
     for t in reversed(range(len(r))):
-        adv[t] = ahead = delta[t] + gamma * lam * (0.0 if end[t] else ahead)
+        if end[t]:
+            ahead = 0.0
+        ahead = delta[t] + gamma * lam * ahead
+        adv[t] = ahead
     return adv
 
 
 @torch.no_grad()
 def compute_batch(ac, buf, args):
-    """(4) (5) The epoch as a batch s, a, ret, adv, logp_old, evaluated in one pass by the policy that collected it."""
-    s, a, s2 = (torch.as_tensor(x) for x in (buf.s, buf.a, buf.s2))
-    v, v2 = ac.v(s).double().numpy(), ac.v(s2).double().numpy()  # at a path's end s2 is not the next row's s
+    """(4) (5) The epoch as a batch s, a, ret, adv, logp_old, by the policy that collected it."""
+    s = torch.as_tensor(buf.s)
+    a = torch.as_tensor(buf.a)
+    s2 = torch.as_tensor(buf.s2)
+    v = ac.v(s).double().numpy()
+    v2 = ac.v(s2).double().numpy()  # not v, shifted: at a path's end s2 is not the next row's s
     ret = compute_returns(buf.r, v2, buf.d, buf.end, args.gamma)  # (4)
     adv = compute_advantages(buf.r, v, v2, buf.d, buf.end, args.gamma, args.lam)  # (5)
     mean, std, _, _ = logx.stats(adv)
     adv = (adv - mean) / (std + 1e-8)
-    ret, adv = torch.as_tensor(ret, dtype=torch.float32), torch.as_tensor(adv, dtype=torch.float32)
+    ret = torch.as_tensor(ret, dtype=torch.float32)
+    adv = torch.as_tensor(adv, dtype=torch.float32)
     return s, a, ret, adv, ac.pi(s).log_prob(a)
 
 
 def compute_loss_pi(ac, batch, args):
-    """(6) −mean log π_θ(a|s) Â: its gradient at θ_k is −ĝ_k. Batch of B -> scalar, and what to log."""
+    """(6) −mean log π_θ(a|s) Â: its gradient at θ_k is −ĝ_k. Batch -> scalar, info."""
     s, a, _, adv, logp_old = batch
     pi = ac.pi(s)
     logp = pi.log_prob(a)
@@ -193,7 +248,7 @@ def compute_loss_pi(ac, batch, args):
 
 
 def compute_loss_v(ac, batch):
-    """(8) mean (V_φ(s) − R̂)². Batch of B -> scalar, and what to log."""
+    """(8) mean (V_φ(s) − R̂)². Batch -> scalar, info."""
     s, _, ret, _, _ = batch
     v = ac.v(s)
     loss_v = ((v - ret) ** 2).mean()
@@ -202,19 +257,26 @@ def compute_loss_v(ac, batch):
 
 
 def update_pi(ac, batch, args, pi_optimizer):
-    """(6) (7) One step of Adam. Returns what to log: the loss before the step, the rest after it."""
+    """(6) (7) One step of Adam.
+
+    Returns what to log: the loss as it was before it, the rest as it is after it.
+    """
     loss_pi, _ = compute_loss_pi(ac, batch, args)  # (6)
     pi_optimizer.zero_grad()
     loss_pi.backward()
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
+
     with torch.no_grad():
         loss_new, info = compute_loss_pi(ac, batch, args)
     return {"losses/pi": loss_pi, "losses/delta_pi": loss_new - loss_pi, **info}
 
 
 def update_v(ac, batch, args, v_optimizer):
-    """(8) train_v_iters steps of Adam. Returns what to log: from before the steps, and how they changed the loss."""
+    """(8) train_v_iters steps of Adam.
+
+    Returns what to log: everything as it was before them, and how they changed the loss.
+    """
     _, info = compute_loss_v(ac, batch)
     for _ in range(args.train_v_iters):  # (8)
         loss_v, _ = compute_loss_v(ac, batch)
@@ -222,6 +284,7 @@ def update_v(ac, batch, args, v_optimizer):
         loss_v.backward()
         logx.average_gradients(ac.v)
         v_optimizer.step()
+
     loss_new, _ = compute_loss_v(ac, batch)
     return {**info, "losses/delta_v": loss_new - info["losses/v"]}
 
@@ -229,10 +292,16 @@ def update_v(ac, batch, args, v_optimizer):
 def train(args):
     """Trains an agent; returns the run's folder."""
     if args.steps_per_epoch % logx.size:
-        raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} cannot be shared evenly by {logx.size} processes")
-    env, steps, seed = make_env(args), args.steps_per_epoch // logx.size, args.seed + 10_000 * logx.rank
+        shared = f"cannot be shared evenly by {logx.size} processes"
+        raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} {shared}")
+    steps = args.steps_per_epoch // logx.size
+    seed = args.seed + 10_000 * logx.rank
+    env = make_env(args)
     if steps < (env.spec.max_episode_steps or 0):
-        logx.note("Note: episodes that an epoch's end cuts are not logged; a larger --steps-per-epoch cuts fewer")
+        logx.note(
+            "Note: episodes cut by an epoch's end are not logged; "
+            "a larger --steps-per-epoch cuts fewer"
+        )
     logx.setup(seed)
     env.reset(seed=seed)
     env.action_space.seed(seed)
@@ -245,22 +314,34 @@ def train(args):
 
     columns = ["losses/pi", "losses/delta_pi", "values/kl", "values/entropy"]
     columns += ["losses/v", "losses/delta_v", "values/v", "values/explained_variance"]
-    logger = logx.Logger(args, __file__, columns, env, ac=ac, pi_optimizer=pi_optimizer, v_optimizer=v_optimizer)
+    tracked = {"ac": ac, "pi_optimizer": pi_optimizer, "v_optimizer": v_optimizer}
+    logger = logx.Logger(args, __file__, columns, env, tracked)
     step = logger.step
     while step < args.total_timesteps:  # (2)
-        end, act, noise = True, snapshot(ac.pi), ac.pi.noise(steps)  # the policy stands still for an epoch
+        # the policy stands still for an epoch: copy it, and draw its noise, beforehand
+        act = snapshot(ac.pi)
+        noise = ac.pi.noise(steps)
+
+        # collect an epoch, which begins with a reset
+        end = True
         for t in range(steps):  # (3)
             if end:
-                (s, _), ep_ret, ep_len = env.reset(), 0.0, 0
+                s, _ = env.reset()
+                ep_ret, ep_len = 0.0, 0
             a = act(s, noise[t])
             s2, r, d, truncated, _ = env.step(a)
             end = d or truncated
+            # d: terminated; a path that was cut still has a future
             buf.store(t, s, a, r, s2, d, end or t == steps - 1)
-            s, ep_ret, ep_len = s2, ep_ret + r, ep_len + 1
+            s = s2
+            ep_ret += r
+            ep_len += 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s, "the observation after it": buf.s2})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s})
+        logx.check_finite(step, {"the observation after it": buf.s2})
 
+        # learn from it
         batch = compute_batch(ac, buf, args)  # (4) (5)
         logger.store(update_pi(ac, batch, args, pi_optimizer))  # (6) (7)
         logger.store(update_v(ac, batch, args, v_optimizer))  # (8)

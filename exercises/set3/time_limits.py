@@ -1,6 +1,8 @@
-"""Two environments twice: with an honest time limit of 100 steps, and with one that is reported as a termination.
+"""Two environments, twice each: with an honest time limit of 100 steps, and with one that lies.
 
-python ppo.py --env-id exercises.set3.time_limits:InvertedPendulumTerminal-v0
+    python ppo.py --env-id exercises.set3.time_limits:InvertedPendulumTerminal-v0
+
+The one that lies reports the end of its time as a termination.
 """
 
 import gymnasium as gym
@@ -16,16 +18,28 @@ class Lie(gym.Wrapper):
         return s, r, terminated or truncated, False, info
 
 
-def make(name, lies, render_mode=None):
+def make_honest(name, render_mode=None):
     env = gym.make(name, max_episode_steps=LIMIT, render_mode=render_mode)
-    return Lie(env) if lies else env.env  # gym.make adds the honest limit, as for any environment
+    return (
+        env.env
+    )  # without its limit: gym.make adds the one registered below, as for any environment
+
+
+def make_lying(name, render_mode=None):
+    return Lie(gym.make(name, max_episode_steps=LIMIT, render_mode=render_mode))
 
 
 for name in ("InvertedPendulum-v4", "Pendulum-v1"):
-    for ending, lies in (("Cut", False), ("Terminal", True)):
-        gym.register(
-            f"{name.split('-')[0]}{ending}-v0",
-            entry_point=make,
-            kwargs={"name": name, "lies": lies},
-            max_episode_steps=LIMIT + lies,  # the lie comes first
-        )
+    short_name = name.split("-")[0]
+    gym.register(
+        f"{short_name}Cut-v0",
+        entry_point=make_honest,
+        kwargs={"name": name},
+        max_episode_steps=LIMIT,
+    )
+    gym.register(
+        f"{short_name}Terminal-v0",
+        entry_point=make_lying,
+        kwargs={"name": name},
+        max_episode_steps=LIMIT + 1,  # so that the lie comes first
+    )

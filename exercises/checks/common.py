@@ -1,14 +1,28 @@
-"""What the checks share: comparing an answer with the right numbers, and with the numbers that usual mistakes give."""
+"""What the files in checks/ share; each of them holds the right numbers of one exercise.
+
+An answer is compared with the right numbers first, then with those that the usual mistakes give.
+"""
 
 import csv
 import importlib
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Exercise:
+    """What judge.py needs to know about an exercise."""
+
+    parts: list  # functions of a Learner, which raise Wrong or Missing; the docstring is the name
+    refused: tuple = ()  # names that would give the answer away
+    hints: dict = field(default_factory=dict)  # {pattern of an exception's message: hint}
+    is_script: bool = False  # a part runs the learner's file, not judge.py
 
 
 class Wrong(Exception):
@@ -29,45 +43,67 @@ def to_array(what, x):
     if x is None:
         raise Wrong(f"{what} is None. Is a `return` missing?")
     try:
-        return np.asarray(x.detach().cpu() if torch.is_tensor(x) else x).astype(float)
+        if torch.is_tensor(x):
+            x = x.detach().cpu()
+        return np.asarray(x).astype(float)
     except (TypeError, ValueError, RuntimeError):
-        raise Wrong(f"{what} should be numbers (a tensor, an array), and is {type(x).__name__}.") from None
+        kind = type(x).__name__
+        raise Wrong(f"{what} should be numbers (a tensor, an array), and is {kind}.") from None
 
 
 def compare(what, got, want, mistakes=(), tensor=False, rtol=1e-4, atol=1e-5):
     """Raises Wrong unless `got` has the shape and numbers of `want`.
 
-    mistakes: pairs of what a usual mistake gives and the hint made for it. tensor: a torch tensor is asked for.
+    mistakes: pairs (what a usual mistake gives, its hint). tensor: it must be a torch tensor.
     """
-    x, want = to_array(what, got), np.asarray(want, dtype=float)
+    x = to_array(what, got)
+    want = np.asarray(want, dtype=float)
     if equal(x, want, rtol, atol):
         if tensor and not torch.is_tensor(got):
-            raise Wrong(f"{what} has the right numbers, but should be a torch tensor, not {type(got).__name__}.")
+            kind = type(got).__name__
+            raise Wrong(f"{what} has the right numbers, but should be a torch tensor, not {kind}.")
         return
+
     for wrong, hint in mistakes:
         if equal(x, np.asarray(wrong, dtype=float), rtol, atol):
             raise Wrong(hint)
+
     if x.shape != want.shape:
         raise Wrong(f"{what} has shape {x.shape}, and should have {want.shape}.")
     if not np.isfinite(x).all():
-        raise Wrong(f"{what} is not finite: {short(x)}. Where could a 0 be divided by, or a logarithm taken of it?")
+        raise Wrong(
+            f"{what} is not finite: {short(x)}. "
+            "Where could something be divided by 0, or the logarithm of 0 be taken?"
+        )
     if equal(-x, want, rtol, atol):
         raise Wrong(f"{what} has the wrong sign; the size is right.")
     with np.errstate(all="ignore"):
         ratio = (x / want)[np.abs(want) > 1e-6]
     if ratio.size > 1 and equal(ratio, np.full(ratio.shape, ratio[0]), 1e-3):
-        raise Wrong(f"{what} is {ratio[0]:.4g} times what it should be, everywhere. Which factor is that?")
-    if x.size > 1 and equal(x - want, np.full(x.shape, (x - want).flat[0]), 1e-3, 1e-4):
-        raise Wrong(f"{what} is off by {(x - want).flat[0]:+.4g} everywhere. Which term is that?")
+        raise Wrong(
+            f"{what} is {ratio[0]:.4g} times what it should be, everywhere. Which factor is that?"
+        )
+    offset = (x - want).flat[0]
+    if x.size > 1 and equal(x - want, np.full(x.shape, offset), 1e-3, 1e-4):
+        raise Wrong(f"{what} is off by {offset:+.4g} everywhere. Which term is that?")
+
     bad = ~np.isclose(x, want, rtol=rtol, atol=atol)
-    where = f" at index {tuple(map(int, np.argwhere(bad)[0]))}" if x.ndim else ""
-    count = f" ({bad.sum()} of {bad.size} numbers are off)" if bad.size > 1 else ""
+    where = ""
+    if x.ndim > 0:
+        where = f" at index {tuple(map(int, np.argwhere(bad)[0]))}"
+    count = ""
+    if bad.size > 1:
+        count = f" ({bad.sum()} of {bad.size} numbers are off)"
     raise Wrong(f"{what} is {x[bad][0]:.6g}{where}, and should be {want[bad][0]:.6g}{count}.")
 
 
 def require(condition, hint):
     if not condition:
         raise Wrong(hint)
+
+
+def has_gradient(x):
+    return torch.is_tensor(x) and x.requires_grad
 
 
 def short(x):
@@ -82,30 +118,51 @@ def f64(x):
     return torch.tensor(np.array(x), dtype=torch.float64)
 
 
-def same_mistakes(of, shape_of):
-    """For a sum over dimensions, `of` (B, n) being its terms: what the usual mistakes with axes give."""
+def same_mistakes(of, what):
+    """What the usual mistakes with axes give for `what`, the sum of the terms `of` (B, n)."""
     return [
         (
             of,
-            f"One number for each dimension came back; {shape_of} is one number for each row: sum over the last axis.",
+            "One number for each dimension came back; "
+            f"{what} is one number for each row: sum over the last axis.",
         ),
-        (of.mean(axis=-1), "This is the mean over the dimensions. Independent densities multiply: logarithms add up."),
-        (of.sum(), "Everything is summed, over the batch too. Sum over the last axis only, so that (B,) is left."),
-        (of.sum(axis=0), "The sum runs over the batch, axis 0. It should run over the dimensions, the last axis."),
+        (
+            of.mean(axis=-1),
+            "This is the mean over the dimensions. "
+            "Independent densities multiply, so logarithms add up.",
+        ),
+        (
+            of.sum(),
+            "Everything is summed, over the batch too. "
+            "Sum over the last axis only, so that (B,) is left.",
+        ),
+        (
+            of.sum(axis=0),
+            "The sum runs over the batch, axis 0. "
+            "It should run over the dimensions, the last axis.",
+        ),
     ]
 
 
 def short_run(script, changes, bar, column="charts/episodic_return", last=3, **args):
-    """Trains with a script of the repository in which `changes` {name: yours} are made; judges its last rows."""
+    """Trains a script of the repository with the learner's code; the last returns must reach `bar`.
+
+    changes: a function of the script's module that returns {name: the learner's version}.
+    """
     sys.path.insert(0, str(ROOT))
     module = importlib.import_module(script)
     for name, x in changes(module).items():
         setattr(module, name, x)
     folder = module.train(module.Args(**args))
-    with open(Path(folder, "progress.csv"), newline="") as f:
+    with open(Path(folder, "progress.csv"), newline="", encoding="utf-8") as f:
         returns = [float(row[column]) for row in csv.DictReader(f) if row[column]]
     reached = sum(returns[-last:]) / max(1, len(returns[-last:]))
     path = " ".join(f"{x:.0f}" for x in returns[:: max(1, len(returns) // 8)])
-    text = f"{script}.py on {args['env_id']} with your code: returns {path}; {reached:.0f} at the end"
-    require(reached >= bar, f"{text}, where {bar:.0f} is expected. Chance may be to blame once; run it again.")
+    text = (
+        f"{script}.py on {args['env_id']} with your code: returns {path}; {reached:.0f} at the end"
+    )
+    require(
+        reached >= bar,
+        f"{text}, where {bar:.0f} is expected. It may be bad luck once; run it again.",
+    )
     return text + "."

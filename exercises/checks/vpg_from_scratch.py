@@ -1,4 +1,4 @@
-"""Exercise 1.10: runs the learner's script, and reads its learning from the episodes, not from its prints."""
+"""Checks of exercise 1.10: runs the learner's script, and watches its episodes, not its prints."""
 
 import ast
 import io
@@ -8,19 +8,39 @@ import tokenize
 
 import gymnasium
 
-import patience
-from checks.common import Wrong, require
+import slowdown
+from checks.common import Exercise, Wrong, require
 
-IS_SCRIPT = True
-REFUSED = ("stable_baselines3", "sb3_contrib", "spinup", "cleanrl", "torchrl")
-LINES, WINDOW, GOAL, SECONDS = 100, 20, 150, 55
+LINES = 100  # of code that a script must stay below
+WINDOW = 20  # episodes whose mean return must reach the goal
+GOAL = 150
+SECONDS = 55
 HINTS = {
-    r"too many values to unpack \(expected 4\)": "env.step returns five things: s, r, terminated, truncated, info.",
-    r"not enough values to unpack \(expected [23]": "env.reset returns two things: the observation and a dict.",
-    r"dtype of dict|only integer|expected .*Tensor|must be real number|can't convert|tuple": "env.reset() returns "
-    "(observation, info), and env.step() five things. Is one of them taken whole?",
-    r"second time": "The loss of an earlier step is still in the graph: were the lists emptied after the update?",
-    r"does not require grad": "The loss has no gradient: are log-probabilities computed by the policy in the update?",
+    r"too many values to unpack \(expected 4\)": (
+        "env.step returns five things: s, r, terminated, truncated, info."
+    ),
+    r"not enough values to unpack \(expected [23]": (
+        "env.reset returns two things: the observation and a dict."
+    ),
+    r"dtype of dict|only integer|expected .*Tensor|must be real number|can't convert|tuple": (
+        "env.reset() returns (observation, info), and env.step() five things. "
+        "Is one of them taken whole?"
+    ),
+    r"second time": (
+        "The loss of an earlier step is still in the graph: "
+        "were the lists emptied after the update?"
+    ),
+    r"does not require grad": (
+        "The loss has no gradient: are log-probabilities computed by the policy in the update?"
+    ),
+}
+NOT_CODE = {
+    tokenize.COMMENT,
+    tokenize.NL,
+    tokenize.NEWLINE,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.ENDMARKER,
 }
 
 
@@ -28,32 +48,45 @@ class Learned(BaseException):
     """Ends the learner's script when its returns have reached the goal."""
 
 
+class TimeUp(BaseException):
+    """Ends the learner's script when its time is over."""
+
+
 def count_lines(source):
     """Lines with code: no comments, no blank lines, no docstring of the module."""
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in NOT_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
     tree = ast.parse(source)
-    doc = range(tree.body[0].lineno, tree.body[0].end_lineno + 1) if ast.get_docstring(tree) else ()
-    skip = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return len({n for t in tokens if t.type not in skip for n in range(t.start[0], t.end[0] + 1)} - set(doc))
+    if ast.get_docstring(tree):
+        docstring = tree.body[0]
+        lines -= set(range(docstring.lineno, docstring.end_lineno + 1))
+    return len(lines)
 
 
-class TimeUp(BaseException):
-    """Ends it when its time is over."""
+def mean(xs):
+    return sum(xs) / len(xs)
 
 
 class Recorder(gymnasium.Wrapper):
     """Notes the return of every episode of every environment that the script makes."""
 
-    returns, deadline = (), math.inf
+    returns = ()
+    deadline = math.inf
 
     def reset(self, **kwargs):
-        self.total, self.over = 0.0, False
+        self.total = 0.0
+        self.over = False
         return super().reset(**kwargs)
 
     def step(self, action):
         require(hasattr(self, "total"), "env.step was called before env.reset.")
-        require(not self.over, "env.step was called after the end of an episode: when it has terminated or was "
-                "truncated, env.reset comes first.")  # fmt: skip
+        require(
+            not self.over,
+            "env.step was called after the end of an episode: "
+            "when it has terminated or was truncated, env.reset comes first.",
+        )
         s, r, terminated, truncated, info = super().step(action)
         if time.monotonic() > Recorder.deadline:
             raise TimeUp
@@ -66,75 +99,86 @@ class Recorder(gymnasium.Wrapper):
         return s, r, terminated, truncated, info
 
 
-def mean(xs):
-    return sum(xs) / len(xs)
-
-
 def check_script(learner):
     """a script of fewer than 100 lines"""
     lines = count_lines(learner.source)
     if lines == 0:
         raise NotImplementedError
-    require(lines < LINES, f"It has {lines} lines of code; fewer than {LINES} are asked for.")
+    require(lines < LINES, f"It has {lines} lines of code; it should have fewer than {LINES}.")
 
 
 def check_learning(learner):
     """learning: a mean return of 150 over 20 episodes"""
     if count_lines(learner.source) == 0:
         raise NotImplementedError
-    made, Recorder.returns = gymnasium.make, []
+    made = gymnasium.make
 
     def make(env_id, *args, **kwargs):
-        require(env_id == "CartPole-v1", f"CartPole-v1 is asked for, and gymnasium.make got {env_id}.")
+        require(env_id == "CartPole-v1", f"gymnasium.make got {env_id}; it should get CartPole-v1.")
         return Recorder(made(env_id, *args, **kwargs))
 
-    gymnasium.make, Recorder.deadline = make, time.monotonic() + SECONDS * patience.factor()
+    gymnasium.make = make
+    Recorder.returns = []
+    Recorder.deadline = time.monotonic() + SECONDS * slowdown.factor()
+    program = compile(learner.source, learner.file, "exec")
     try:
-        exec(compile(learner.source, learner.file, "exec"), {"__name__": "__main__", "__file__": learner.file})
+        exec(program, {"__name__": "__main__", "__file__": learner.file})
     except (Learned, TimeUp, SystemExit):
         pass
     finally:
         gymnasium.make = made
     require(
-        Recorder.returns, "The script ended before an episode did. Is CartPole-v1 made by gymnasium.make, and stepped?"
+        Recorder.returns,
+        "The script ended before an episode did. "
+        "Is CartPole-v1 made by gymnasium.make, and stepped?",
     )
-    judge(Recorder.returns)
+    judge_returns(Recorder.returns)
 
 
-def judge(returns):
-    """What the returns say about the script, also where it was stopped by an error."""
-    first, last = mean(returns[:WINDOW]), mean(returns[-WINDOW:])
+def judge_returns(returns):
+    """What the returns say about the script, also where an error stopped it."""
+    first = mean(returns[:WINDOW])
+    last = mean(returns[-WINDOW:])
     if last >= GOAL and len(returns) >= WINDOW:
         require(
             first < 80,
-            f"The first {WINDOW} episodes already return {first:.0f}: that is not a policy that begins to learn.",
+            f"The first {WINDOW} episodes already return {first:.0f}: "
+            "that is not a policy that begins to learn.",
         )
         return
-    last = mean(returns[-max(WINDOW, len(returns) // 4) :])  # many, so that chance makes no difference
-    path = " ".join(
-        f"{mean(returns[i : i + WINDOW]):.0f}" for i in range(0, len(returns), max(WINDOW, len(returns) // 8))
-    )
-    story = f"{len(returns)} episodes, with mean returns {path}; {GOAL} is asked for."
+
+    last = mean(returns[-max(WINDOW, len(returns) // 4) :])  # many, so that chance cannot matter
+    stride = max(WINDOW, len(returns) // 8)
+    path = [f"{mean(returns[i : i + WINDOW]):.0f}" for i in range(0, len(returns), stride)]
+    story = f"{len(returns)} episodes, with mean returns {' '.join(path)}; the goal is {GOAL}."
     if len(returns) < 5 * WINDOW:
         hint = "That is too few to learn from: let it go on for longer."
     elif last < 0.7 * first:
         hint = "It gets worse and worse, so it steps the wrong way: the loss is minus mean log π R̂."
     elif last < 1.5 * first:
         hint = (
-            "Nothing changes. Is there zero_grad, backward and step, in this order, once an update? Is the learning "
-            "rate of a size like 1e-2? Does the gradient flow through log π, not through the return?"
+            "Nothing changes. Are zero_grad, backward and step called in this order, "
+            "once an update? Is the learning rate about 1e-2? "
+            "Does the gradient flow through log π, not through the return?"
         )
     else:
         hint = (
-            "It learns, but too slowly: a larger learning rate, rewards-to-go instead of whole returns, returns made "
-            "comparable by subtracting their mean, more updates with fewer steps each."
+            "It learns, but too slowly. Try a larger learning rate, "
+            "rewards-to-go instead of whole returns, "
+            "returns made comparable by subtracting their mean, "
+            "or more updates with fewer steps each."
         )
     raise Wrong(f"{story}\n{hint}")
 
 
-PARTS = [check_script, check_learning]
+EXERCISE = Exercise(
+    parts=[check_script, check_learning],
+    refused=("stable_baselines3", "sb3_contrib", "spinup", "cleanrl", "torchrl"),
+    hints=HINTS,
+    is_script=True,
+)
 
 
 def train(learner):
-    """Its check is a training run already."""
+    """Nothing to do: its check is a training run already."""
     return f"this exercise's check is one: {len(Recorder.returns)} episodes."

@@ -11,10 +11,10 @@ import torch
 
 
 def ppo_loss(logp, logp_old, adv, clip_ratio):
-    """−L, to be minimised. Log-probabilities of π_θ and of π_old, and advantages, all (B,) -> scalar."""
+    """−L, to be minimised. Log-probabilities of π_θ and π_old, advantages: all (B,) -> scalar."""
     raise NotImplementedError  # your code here
 
 
 def approx_kl(logp, logp_old):
-    """The estimate of KL(π_old ‖ π_θ) from actions that π_old has drawn: the mean of log π_old − log π_θ. -> scalar"""
+    """KL(π_old ‖ π_θ) from actions of π_old: the mean of log π_old − log π_θ. (B,) -> scalar."""
     raise NotImplementedError  # your code here

@@ -1,7 +1,7 @@
 """Exercise 1.7: a replay buffer that wraps around.
 
-It keeps the last `capacity` transitions (s, a, r, s', d), overwrites the oldest when it is full, and draws batches from
-all that it holds, each transition as likely as any other.
+It keeps the last `capacity` transitions (s, a, r, s', d), overwrites the oldest when it is full,
+and draws batches from everything it holds, each transition as likely as any other.
 
     python exercises/check.py replay_buffer
 """
@@ -15,9 +15,12 @@ class ReplayBuffer:
         raise NotImplementedError  # your code here
 
     def store(self, s, a, r, s2, d):
-        """Keeps a copy of one transition. s, a, s2: NumPy arrays, which the caller may change afterwards; d: a bool."""
+        """Keeps a copy of one transition; d is a bool, r a number.
+
+        s, a, s2: NumPy arrays, which the caller may change afterwards.
+        """
         raise NotImplementedError  # your code here
 
     def sample(self, batch_size):
-        """A batch s, a, r, s2, d of float32 tensors with batch_size rows, drawn uniformly with replacement."""
+        """A batch s, a, r, s2, d: float32 tensors of batch_size rows, drawn with replacement."""
         raise NotImplementedError  # your code here

@@ -1,7 +1,8 @@
 """Exercise 1.3: the heart of TD3.
 
-Three functions: the targets, the loss of both Q-functions, the loss of the policy. The networks come as functions,
-pi(s) -> actions (B, act_dim) in [−1, 1], and q(s, a) -> values (B,), so nothing here depends on how they are made.
+Write three functions: the targets, the loss of both Q-functions, and the loss of the policy. The
+networks come as functions, pi(s) -> actions (B, act_dim) in [−1, 1], and q(s, a) -> values (B,), so
+nothing here depends on how they are made.
 
     python exercises/check.py td3
 """
@@ -10,10 +11,10 @@ import torch
 
 
 def compute_targets(pi_targ, q1_targ, q2_targ, r, s2, d, gamma, target_noise, noise_clip):
-    """y = r + γ (1 − d) min_i Q_targ,i(s', a'),  a' = clip(μ_targ(s') + clip(ε, −c, c), −1, 1),  ε ~ N(0, σ²).
+    """y = r + γ (1 − d) min_i Q_targ,i(s', a'),  a' = clip(μ_targ(s') + clip(ε, −c, c), −1, 1).
 
-    r, d (B,), s2 (B, obs_dim); d is 1.0 where s' is terminal; target_noise is σ, noise_clip is c -> (B,)
-    No gradient flows through the targets.
+    ε ~ N(0, σ²); target_noise is σ, noise_clip is c, and d is 1.0 where s' is terminal.
+    r, d (B,), s2 (B, obs_dim) -> (B,). No gradient flows through the targets.
     """
     raise NotImplementedError  # your code here
 

@@ -1,7 +1,8 @@
 """Exercise 1.2: the Gaussian policy that PPO trains.
 
-A network maps a state to the mean μ of an action; the logarithms of the standard deviations are parameters of their
-own, the same in all states. PPO asks it for three things: an action, how likely an action was, and the entropy.
+A network maps a state to the mean μ of an action. The logarithms of the standard deviations are
+separate parameters, the same in all states. PPO asks the policy for three things: an action, how
+likely an action was, and the entropy.
 
     python exercises/check.py gaussian_policy
 """
@@ -18,11 +19,13 @@ class GaussianPolicy(nn.Module):
     def __init__(self, obs_dim, act_dim, hidden_sizes):
         """Makes self.net and self.log_std.
 
-        net: obs_dim inputs, a layer for each number in the tuple hidden_sizes with Tanh after it, and a last linear
-        layer with act_dim outputs and nothing after it. log_std: a trainable parameter (act_dim,), −0.5 at first.
+        net: obs_dim inputs, a layer with Tanh after it for each number in the tuple hidden_sizes,
+        and a last linear layer with act_dim outputs and nothing after it.
+        log_std: a trainable parameter (act_dim,), −0.5 at first.
         """
         super().__init__()
-        layers, sizes = [], [obs_dim, *hidden_sizes, act_dim]
+        sizes = [obs_dim, *hidden_sizes, act_dim]
+        layers = []
         for n_in, n_out in zip(sizes, sizes[1:]):
             layers += [nn.Linear(n_in, n_out), nn.Tanh()]
         self.net = nn.Sequential(*layers[:-1])
@@ -39,5 +42,5 @@ class GaussianPolicy(nn.Module):
         return (-0.5 * z**2 - self.log_std - 0.5 * math.log(2 * math.pi)).sum(dim=-1)
 
     def entropy(self, s):
-        """−∫ π_θ(a|s) log π_θ(a|s) da, over all dimensions of a together. States (B, obs_dim) -> (B,)."""
+        """−∫ π_θ(a|s) log π_θ(a|s) da, over all dimensions of a. States (B, obs_dim) -> (B,)."""
         return (0.5 + 0.5 * math.log(2 * math.pi) + self.log_std).sum().expand(len(s))

@@ -11,11 +11,12 @@ import torch
 
 
 def ppo_loss(logp, logp_old, adv, clip_ratio):
-    """−L, to be minimised. Log-probabilities of π_θ and of π_old, and advantages, all (B,) -> scalar."""
+    """−L, to be minimised. Log-probabilities of π_θ and π_old, advantages: all (B,) -> scalar."""
     ratio = (logp - logp_old).exp()
-    return -torch.min(ratio * adv, ratio.clamp(1 - clip_ratio, 1 + clip_ratio) * adv).mean()
+    clipped = ratio.clamp(1 - clip_ratio, 1 + clip_ratio)
+    return -torch.min(ratio * adv, clipped * adv).mean()
 
 
 def approx_kl(logp, logp_old):
-    """The estimate of KL(π_old ‖ π_θ) from actions that π_old has drawn: the mean of log π_old − log π_θ. -> scalar"""
+    """KL(π_old ‖ π_θ) from actions of π_old: the mean of log π_old − log π_θ. (B,) -> scalar."""
     return (logp_old - logp).mean()

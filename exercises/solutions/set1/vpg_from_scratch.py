@@ -1,13 +1,15 @@
 """Exercise 1.10: vanilla policy gradient, from an empty file.
 
-Write a script of fewer than 100 lines (comments, blank lines and this text not counted) that trains a policy on
-CartPole-v1: collect whole episodes, compute rewards-to-go, step along the gradient of mean log π_θ(a|s) R̂, repeat.
-torch and gymnasium are enough; a value function is not needed. Make the environment by gymnasium.make("CartPole-v1").
+Write a script of fewer than 100 lines (comments, blank lines and this text do not count) that
+trains a policy on CartPole-v1: collect whole episodes, compute rewards-to-go, step along the
+gradient of mean log π_θ(a|s) R̂, repeat. torch and gymnasium are enough; you need no value function.
+Make the environment with gymnasium.make("CartPole-v1").
 
     python exercises/check.py vpg_from_scratch
 
-The checker runs your script for up to 60 seconds, watches the returns of its episodes, and stops it as soon as the mean
-of 20 of them in a row has reached 150. A pole that nobody balances falls after some 20 steps.
+The checker runs your script for up to 60 seconds and watches the returns of its episodes. It stops
+the script as soon as 20 of them in a row have a mean of 150. A pole that nobody balances falls
+after some 20 steps.
 """
 
 import gymnasium as gym
@@ -16,13 +18,21 @@ from torch import nn
 
 torch.manual_seed(0)
 env = gym.make("CartPole-v1")
+env.reset(seed=0)  # every later reset goes on from this seed
 policy = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2))
 optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
 
 for epoch in range(200):
-    states, actions, weights, returns = [], [], [], []
+    states = []
+    actions = []
+    weights = []
+    returns = []
+
+    # collect whole episodes
     while len(states) < 2000:
-        (s, _), ended, rewards = env.reset(seed=0 if epoch == 0 and not states else None), False, []
+        s, _ = env.reset()
+        ended = False
+        rewards = []
         while not ended:
             states.append(torch.as_tensor(s))
             with torch.no_grad():
@@ -31,15 +41,21 @@ for epoch in range(200):
             s, r, terminated, truncated, _ = env.step(actions[-1].item())
             rewards.append(r)
             ended = terminated or truncated
-        ahead, to_go = 0.0, []
+
+        # rewards-to-go
+        ahead = 0.0
+        to_go = []
         for r in reversed(rewards):
             ahead = r + 0.99 * ahead
             to_go.append(ahead)
         weights += reversed(to_go)
         returns.append(sum(rewards))
+
+    # one step of policy gradient
     weights = torch.tensor(weights)
     weights = (weights - weights.mean()) / weights.std()
-    logp = torch.distributions.Categorical(logits=policy(torch.stack(states))).log_prob(torch.stack(actions))
+    pi = torch.distributions.Categorical(logits=policy(torch.stack(states)))
+    logp = pi.log_prob(torch.stack(actions))
     loss = -(logp * weights).mean()
     optimizer.zero_grad()
     loss.backward()

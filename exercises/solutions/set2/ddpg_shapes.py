@@ -1,11 +1,14 @@
 """Exercise 2.2: DDPG's silent shape bug.
 
 Below is the heart of a DDPG that runs, throws no exception, logs finite losses, and hardly learns.
-exercises/set2/curves/ddpg_shapes.csv has its curves beside those of the right one (its first line is the command).
+exercises/set2/curves/ddpg_shapes.csv has its curves beside those of the right one (the first line
+is the command that made the file).
 
-1. Find out which shapes q, y and q − y have in the broken code, for a batch of 4, and write them into SHAPES.
-2. Mend it, in one place.
-3. Write down, as broken_loss, what the broken code computed: a number made of vectors, by loops or sums over i and j.
+1. Find out which shapes q, y and q − y have in the broken code, for a batch of 4, and write them
+   into SHAPES.
+2. Fix it, in one place.
+3. Write down, as broken_loss, what the broken code computed: a number made of vectors, with loops
+   or sums over i and j.
 
     python exercises/check.py ddpg_shapes
 """
@@ -23,7 +26,9 @@ class Critic(nn.Module):
 
     def __init__(self, obs_dim, act_dim, hidden):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(obs_dim + act_dim, hidden), nn.ReLU(), nn.Linear(hidden, 1))
+        first = nn.Linear(obs_dim + act_dim, hidden)
+        last = nn.Linear(hidden, 1)
+        self.net = nn.Sequential(first, nn.ReLU(), last)
 
     def forward(self, s, a):
         return self.net(torch.cat([s, a], dim=-1)).squeeze(-1)
@@ -41,6 +46,10 @@ def compute_loss_q(q, s, a, y):
 
 
 def broken_loss(q, q_next, r, d, gamma):
-    """What the broken code computed as its loss. Arrays (B,): Q(s_i, a_i), Q_targ(s'_i, a'_i), r_i, d_i -> number."""
-    z = r[None, :] + gamma * (1 - d[None, :]) * q_next[:, None]  # z[i, j]: the reward of row j, the next value of row i
+    """What the broken code computed as its loss.
+
+    Arrays (B,): Q(s_i, a_i), Q_targ(s'_i, a'_i), r_i, d_i -> number
+    """
+    # z[i, j] has the reward of row j and the next value of row i
+    z = r[None, :] + gamma * (1 - d[None, :]) * q_next[:, None]
     return np.mean((q[:, None] - z) ** 2)

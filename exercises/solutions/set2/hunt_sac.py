@@ -1,7 +1,9 @@
-"""What was wrong: s was overwritten by the next state before the transition was stored, so the buffer held (s', a, r,
-s', d): the state in which the action was taken was lost, and nothing in the losses could tell.
+"""What was wrong: s was overwritten by the next state before the transition was stored, so the
+buffer held (s', a, r, s', d). The state in which the action was taken was lost, and nothing in
+the losses could tell.
 
-This file is not the mended script: the checker makes the broken copy anew, and puts RIGHT in the place of WRONG.
+This file is not the fixed script: the checker makes the broken copy again, and replaces WRONG by
+RIGHT in it.
 """
 
 WRONG = """\

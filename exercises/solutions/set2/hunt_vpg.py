@@ -1,8 +1,10 @@
-"""What was wrong: KL and entropy were logged from the evaluation before the step, when the policy was still the one
-that had collected the data, so KL was 0 in every epoch. The agent learnt as well as ever: this bug lived in a log,
-where it hides a policy whose steps are far too long. (Spinning Up's VPG had it.)
+"""What was wrong: KL and entropy were logged from the evaluation before the step, when the policy
+was still the one that had collected the data, so KL was 0 in every epoch. The agent learnt as well
+as ever: this bug lived in a log, where it hides a policy whose steps are far too long. (Spinning
+Up's VPG had it.)
 
-This file is not the mended script: the checker makes the broken copy anew, and puts RIGHT in the place of WRONG.
+This file is not the fixed script: the checker makes the broken copy again, and replaces WRONG by
+RIGHT in it.
 """
 
 WRONG = """\

@@ -434,6 +434,8 @@ def failing(script, text):
     with tempfile.TemporaryDirectory() as folder:
         for name in [*(f"{name}.py" for name in SCRIPTS), "logx.py", "pyproject.toml"]:
             shutil.copy(ROOT / name, folder)
+        Path(folder, "benchmark").mkdir()
+        shutil.copy(ROOT / "benchmark" / "scripts.py", Path(folder, "benchmark"))
         ignored = shutil.ignore_patterns("mutants", "__pycache__")
         shutil.copytree(ROOT / "tests", Path(folder, "tests"), ignore=ignored)
         Path(folder, f"{script}.py").write_text(text, encoding="utf-8")

@@ -7,7 +7,7 @@ from checks.common import Exercise, Wrong, compare, require, short_run
 GAMMA = 0.9
 LAM = 0.8
 RUNS_ON = (
-    "The sum runs on across the ends of paths, into the next path. Start anew where end is True."
+    "The sum runs on across the ends of paths, into the next path. Start again where end is True."
 )
 ONLY_TERMINATIONS = (
     "Only terminations stop the sum; paths that were cut run on into the next one. Look at end."
@@ -44,7 +44,7 @@ def by_sum(r, v, v2, d, end, gamma, lam):
 
 
 def backwards(delta, end, weight):
-    """Sums of later δ, weighted by powers of `weight`, that start anew where end is True."""
+    """Sums of later δ, weighted by powers of `weight`, that start again where end is True."""
     out = np.zeros(len(delta))
     ahead = 0.0
     for t in reversed(range(len(delta))):

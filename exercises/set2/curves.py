@@ -20,7 +20,7 @@ from benchmark.scripts import ON_POLICY
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 SEEDS = (0, 1)
-SHOWN = {  # besides the return
+SHOWN = {  # in addition to the return
     "hunt_vpg": ["values/kl"],
     "hunt_trpo": ["values/explained_variance"],
     "hunt_ppo": ["values/kl", "values/clip_frac"],

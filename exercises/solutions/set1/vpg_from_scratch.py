@@ -18,7 +18,7 @@ from torch import nn
 
 torch.manual_seed(0)
 env = gym.make("CartPole-v1")
-env.reset(seed=0)  # every later reset goes on from this seed
+env.reset(seed=0)  # for this and all later resets
 policy = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 2))
 optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
 

@@ -1,18 +1,26 @@
-"""Starts many runs, several at a time: every combination of the values given, ours and Stable-Baselines3's.
+"""Starts a grid of runs, several at a time: every combination of the values given.
 
     python benchmark/run.py ppo --env-id Hopper-v4 --clip-ratio 0.1 0.2 --seed 1 2 3 --jobs 2
     python benchmark/run.py ppo trpo --impl ours sb3 --seed 0 1 2 --results benchmark/results
 
-Takes every knob of the scripts, with one value or more (--hidden-sizes 64,64 256,256; --learn-alpha True False), and
-its own flags:
+Takes every flag of the scripts, with one value or more. Several numbers that are one value are
+joined by commas; a switch has the values True and False; JSON stands in quotes:
 
-    --impl     ours (default), sb3 (with our settings), sb3-defaults (with its own)
+    --hidden-sizes 64,64 256,256
+    --learn-alpha True False
+    --env-kwargs '{}' '{"forward_reward_weight": 2}'
+
+Its own flags:
+
+    --impl     ours (default), sb3 (SB3 with our settings), sb3-defaults (with its own settings)
     --jobs     runs at a time (default: the number of cores)
-    --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; what is there already is skipped
+    --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; runs whose
+               result is already there are skipped
 
-Runs go to runs/, named after what varies. The same command again skips what the same code has done and goes on with
-what was interrupted, but for Stable-Baselines3's, which begin anew. A run that fails, is refused, or is at work in
-another launcher does not stop the others; it is named at the end, and the exit code is 1.
+Runs go to runs/, named after the flags that vary. The same command, given again, skips the runs
+that the same code has finished, and resumes those that were interrupted; only the runs of
+Stable-Baselines3 start over. A run that fails, is refused, or is being made by another launcher
+does not stop the others; it is named at the end, and the exit code is 1.
 """
 
 import contextlib
@@ -22,6 +30,7 @@ import io
 import itertools
 import json
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -38,172 +47,306 @@ import tyro
 from tqdm import tqdm
 
 import logx
-from benchmark.report import bare
-from benchmark.sb3 import CLASSES, IGNORED, ON_POLICY, TAKEN, final_returns, write_final
+from benchmark.report import comparable_code
+from benchmark.sb3 import CLASSES, IGNORED, TAKEN, final_returns, write_final
+from benchmark.scripts import ON_POLICY, SCRIPTS
+from benchmark.terminal import replace_unprintable
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPLS = ("ours", "sb3", "sb3-defaults")
 
 
 class Refused(Exception):
-    """A combination that cannot run, in a sentence."""
+    """A run that cannot be made, in a sentence."""
+
+
+# A run --------------------------------------------------------------------------------------------
 
 
 @dataclasses.dataclass
 class Job:
-    """One run. knobs: {flag without dashes: its words}, all that was given but env_id and seed."""
+    """One run. Raises Refused if it cannot be made."""
 
     impl: str
     algo: str
     env_id: str
     seed: str
-    knobs: dict
-    varied: list  # names of the knobs that the run's name tells
+    knobs: dict  # {name: value as given}: all that was given but env_id and seed
+    varied: list  # names of the knobs that have several values in the grid
 
     def __post_init__(self):
         self.theirs = CLASSES[self.algo].__name__
-        algo = self.algo if self.impl == "ours" else self.theirs.lower()
-        told = {k: f"{k}={'-'.join(words)}" for k, words in self.knobs.items()}
-        prefix = "" if self.impl == "ours" else self.impl + "-"
-        self.name = prefix + ",".join([algo, *(told[k] for k in self.varied)])
-        self.cell = ",".join([algo, *(x for k, x in told.items() if k in self.varied or k != "total_timesteps")])
-        self.place = self.env_id.replace("/", "-").replace(":", "-")  # in names of files
-        self.label = f"{self.place}__{self.name}__{self.seed}"
-        self.flags = ["--env-id", self.env_id, "--seed", self.seed]
-        for knob, words in self.knobs.items():
-            switch = words in (["True"], ["False"])
-            self.flags += [f"--{'no-' * (words == ['False'])}{knob.replace('_', '-')}", *words * (not switch)]
-        self.args = self.check()
-        self.script = ROOT / (f"{self.algo}.py" if self.impl == "ours" else "benchmark/sb3.py")
+        self.fields = importlib.import_module(self.algo).Args.__dataclass_fields__
+        self.script = ROOT / f"{self.algo}.py"
+        if self.impl != "ours":
+            self.script = ROOT / "benchmark" / "sb3.py"
+
+        spec = find_environment(self.env_id)
+        self.check_knobs()
+        self.flags = self.make_flags()
+        self.args = self.parse_flags()
+        if spec.max_episode_steps is None and self.args.max_episode_steps is None:
+            never = "has no time limit, so an episode may never end"
+            raise Refused(f"{self.env_id} {never}: give --max-episode-steps")
         self.steps = self.args.total_timesteps
+
+        self.make_names()
         self.log = Path("runs", f"{self.label}.log")
         self.lock = filelock.FileLock(Path("runs", f".{self.label}.lock"))
-        self.folder = self.process = None
+        self.folder = None
+        self.process = None
 
-    def check(self):
-        """The arguments of the script. Raises Refused."""
-        try:
-            module, _, name = self.env_id.rpartition(":")
-            if module:
-                importlib.import_module(module)
-            limit = gym.spec(name).max_episode_steps
-        except (gym.error.Error, ImportError) as e:
-            raise Refused(f"{self.env_id}: {' '.join(str(e).split())}") from e
-        Args, box = importlib.import_module(self.algo).Args, io.StringIO()
+    def check_knobs(self):
+        """Raises Refused if the script, or SB3's version of it, cannot take one of the knobs."""
+        # A2C always runs with its own settings
+        theirs_only = self.impl == "sb3-defaults" or (self.impl == "sb3" and self.algo == "vpg")
+        ignored = set()
+        if self.impl == "sb3":
+            ignored = IGNORED.get(self.algo, ignored)
+
         for knob in self.knobs:
-            if knob in ("resume", "exp_name") or knob not in Args.__dataclass_fields__:
-                raise Refused(f"{self.algo}.py has no --{knob.replace('_', '-')} for a grid")
-            own = self.impl == "sb3-defaults" or (self.impl, self.algo) == ("sb3", "vpg")
-            if (own and knob not in TAKEN) or (self.impl == "sb3" and knob in IGNORED.get(self.algo, ())):
-                raise Refused(f"SB3's {self.theirs} cannot be given --{knob.replace('_', '-')} here")
+            if knob in ("resume", "exp_name") or knob not in self.fields:
+                raise Refused(f"{self.algo}.py has no --{spell(knob)} for a grid")
+            if knob in ignored or (theirs_only and knob not in TAKEN):
+                raise Refused(f"SB3's {self.theirs} cannot be given --{spell(knob)} here")
+
+    def words(self, knob):
+        """A knob's value as the words of a command line."""
+        value = self.knobs[knob]
+        # only a tuple has commas between its elements; those of JSON belong to the text
+        if isinstance(self.fields[knob].default, tuple):
+            return value.split(",")
+        return [value]
+
+    def make_flags(self):
+        """The script's command line."""
+        flags = ["--env-id", self.env_id, "--seed", self.seed]
+        for knob, value in self.knobs.items():
+            is_switch = isinstance(self.fields[knob].default, bool)
+            if is_switch and value == "True":
+                flags.append(f"--{spell(knob)}")
+            elif is_switch and value == "False":
+                flags.append(f"--no-{spell(knob)}")
+            else:
+                flags += [f"--{spell(knob)}", *self.words(knob)]
+        return flags
+
+    def parse_flags(self):
+        """The script's arguments."""
+        Args = importlib.import_module(self.algo).Args
+        box = io.StringIO()
         try:
             with contextlib.redirect_stderr(box):
-                args = tyro.cli(Args, args=self.flags)
+                return tyro.cli(Args, args=self.flags)
         except SystemExit as e:
-            words = [
-                w for line in box.getvalue().splitlines()[1:-1] for w in line.strip("│ ").split() if set(w) != {"─"}
-            ]
-            raise Refused(f"{self.algo}.py {' '.join(self.flags)}: {' '.join(words)}") from e
-        if limit is None and args.max_episode_steps is None:
-            raise Refused(f"{self.env_id} has no time limit, so an episode may never end: give --max-episode-steps")
-        return args
+            complaint = without_frame(box.getvalue())
+            raise Refused(f"{self.algo}.py {' '.join(self.flags)}: {complaint}") from e
+
+    def make_names(self):
+        """The names of the run, of its files, and of the folder for its result."""
+        algo = self.algo if self.impl == "ours" else self.theirs.lower()
+        name = [algo]
+        cell = [algo]
+        for knob in self.knobs:
+            part = f"{knob}={file_name('-'.join(self.words(knob)))}"
+            if knob in self.varied:
+                name.append(part)
+            # results tell their total_timesteps; a knob is worth a folder of its own
+            if knob in self.varied or knob != "total_timesteps":
+                cell.append(part)
+        self.name = ",".join(name)
+        if self.impl != "ours":
+            self.name = f"{self.impl}-{self.name}"
+        self.cell = ",".join(cell)
+
+        # as logx names the run folder
+        self.place = self.env_id.replace("/", "-").replace(":", "-")
+        self.label = f"{self.place}__{self.name}__{self.seed}"
 
     def result(self, results):
+        """The path of the run's result."""
         return Path(results, self.impl, self.cell, self.place, f"{self.seed}.csv")
 
-    def step(self):
-        """Steps done so far, of the newest run folder of this name."""
-        if self.folder is None:
-            folders = sorted(Path("runs").glob(f"{self.label}__*"))
-            fits = [f for f in folders if self.same(f)]
-            self.folder = fits[-1] if fits else None
-        with contextlib.suppress(OSError, ValueError, TypeError, IndexError):
-            return int(Path(self.folder, "progress.csv").read_text().splitlines()[-1].split(",")[0])
-        return 0
+    def fits(self, made):
+        """Whether a run was made with these arguments."""
+        # a run from before the script had a knob did what the default does now
+        defaults = {name: field.default for name, field in self.fields.items()}
+        # both as JSON, where tuples are lists
+        made = json.loads(json.dumps(defaults | made))
+        mine = json.loads(json.dumps(vars(self.args)))
+        compared = mine.keys() - {"exp_name", "resume"}
+        return all(made[knob] == mine[knob] for knob in compared)
 
     def same(self, folder):
-        """Whether a run's folder was made with these arguments, by the code as it is now."""
+        """Whether a run folder was made with these arguments, by the present code."""
         try:
-            made = json.loads((folder / "config.json").read_text())["args"]
-            return self.fits(made) and bare((folder / self.script.name).read_text()) == bare(self.script.read_text())
+            made = json.loads((folder / "config.json").read_text(encoding="utf-8"))["args"]
+            then = (folder / self.script.name).read_text(encoding="utf-8")
+            now = self.script.read_text(encoding="utf-8")
+            return self.fits(made) and comparable_code(then) == comparable_code(now)
         except (OSError, ValueError, KeyError, SyntaxError):
             return False
 
-    def fits(self, made):
-        mine = json.loads(json.dumps(vars(self.args)))  # tuples are lists there
-        return all(made.get(k) == v for k, v in mine.items() if k not in ("exp_name", "resume"))
+    def step(self):
+        """Steps done so far by the newest such run."""
+        if self.folder is None:
+            for folder in sorted(Path("runs").glob(f"{self.label}__*")):
+                if self.same(folder):
+                    self.folder = folder
+        if self.folder is None:
+            return 0
+        try:
+            lines = (self.folder / "progress.csv").read_text(encoding="utf-8").splitlines()
+            return int(lines[-1].split(",")[0])
+        except (OSError, ValueError, IndexError):
+            return 0
 
     def is_done(self):
-        """Whether the run is at its end, and not only its last row, which is written first."""
+        """Whether the run has finished. Its last row is no proof: that is written first."""
         if self.step() < self.steps:
             return False
         if self.impl == "ours":
-            with contextlib.suppress(logx.Stop):
+            try:
                 return logx.read_checkpoint(self.folder)["step"] >= self.steps
-            return False
+            except logx.Stop:
+                return False
         return self.algo not in ON_POLICY or (self.folder / "final.json").exists()
 
     def start(self):
-        """Starts the run, or goes on with it. Raises filelock.Timeout if another launcher is at it."""
+        """Starts or resumes the run. Raises filelock.Timeout if another launcher is making it."""
         Path("runs").mkdir(exist_ok=True)
         self.lock.acquire(blocking=False)
-        command = [self.script, *self.flags, "--exp-name", self.name]
+        command = [sys.executable, self.script]
         if self.impl != "ours":
-            command[1:1] = [self.algo, *["--defaults"] * (self.impl == "sb3-defaults")]
-        elif self.step() and Path(self.folder, "checkpoint.pt").exists():
-            command[1:] = ["--resume", self.folder, "--total-timesteps", str(self.steps)]
+            command.append(self.algo)
+        if self.impl == "sb3-defaults":
+            command.append("--defaults")
+
+        if self.impl == "ours" and self.step() and (self.folder / "checkpoint.pt").exists():
+            command += ["--resume", self.folder, "--total-timesteps", self.steps]
+        else:
+            command += [*self.flags, "--exp-name", self.name]
+
         self.folder = None
-        with open(self.log, "w") as log:
-            self.process = subprocess.Popen([sys.executable, *map(str, command)], stdout=log, stderr=log)
+        command = [str(word) for word in command]
+        env = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
     def end(self, results):
         """Keeps the result of a run whose process has ended. Returns what went wrong, or None."""
         self.lock.release()
         self.folder = None
-        if self.process.returncode or not self.is_done():
-            lines = self.log.read_text().strip().splitlines() or ["(nothing was printed)"]
-            return f"{self.log} ends: {lines[-1]}"
-        return self.keep(results)
+        if self.process.returncode == 0 and self.is_done():
+            return self.keep(results)
+        lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        if not lines:
+            return f"{self.log} is empty"
+        return f"{self.log} ends: {lines[-1]}"
 
     def keep(self, results):
-        """Writes the result of a run that is done. Returns what went wrong, or None."""
+        """Completes and collects a run that is done. Returns what went wrong, or None."""
         try:
             self.finish()
             if results:
                 self.collect(results)
         except (OSError, ValueError, KeyError, logx.Stop) as e:
             return f"its result cannot be kept: {e}"
+        return None
 
     def finish(self):
-        """Adds the last episodes of an on-policy run, where they are missing."""
-        if self.algo in ON_POLICY and not (self.folder / "final.json").exists():
-            script = runpy.run_path(str(self.folder / f"{self.algo}.py"))
-            env = script["make_env"](self.args)
-            ac = script["ActorCritic"](env.observation_space, env.action_space, self.args)
-            ac.load_state_dict(logx.read_checkpoint(self.folder)["ac"])
-            torch.manual_seed(self.args.seed)
-            returns = final_returns(lambda s: script["get_action"](ac, s), env, self.args.seed)
-            write_final(self.folder, returns)
+        """Plays the last episodes of an on-policy run, if that was not done yet."""
+        if self.algo not in ON_POLICY or (self.folder / "final.json").exists():
+            return
+        write_final(self.folder, play_last_episodes(self))
 
     def collect(self, results):
-        """Writes the result: a comment line with how it was made and the last episodes, then progress.csv, rounded."""
-        made = json.loads((self.folder / "config.json").read_text())
+        """Writes the result: how it was made, as a comment line, then progress.csv, rounded."""
+        made = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
         if self.algo in ON_POLICY:
-            made["final"] = [round(x, 2) for x in json.loads((self.folder / "final.json").read_text())]
-        head, *rows = (self.folder / "progress.csv").read_text().splitlines()
-        rows = [",".join(x if x.isdigit() or not x else f"{float(x):.6g}" for x in row.split(",")) for row in rows]
+            returns = json.loads((self.folder / "final.json").read_text(encoding="utf-8"))
+            made["final"] = [round(x, 2) for x in returns]
+
+        lines = (self.folder / "progress.csv").read_text(encoding="utf-8").splitlines()
+        head = lines.pop(0)
+        kept = ["# " + json.dumps(made), head]
+        for line in lines:
+            kept.append(",".join(rounded(cell) for cell in line.split(",")))
+
         path = self.result(results)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".new").write_text("\n".join(["# " + json.dumps(made), head, *rows]) + "\n")
-        path.with_suffix(".new").replace(path)
+        new = path.with_suffix(".new")
+        new.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        new.replace(path)
+
+
+@logx.closing
+def play_last_episodes(job):
+    """The returns of the final policy of one of our runs, acting as in training."""
+    script = runpy.run_path(str(job.folder / f"{job.algo}.py"))
+    state = logx.read_checkpoint(job.folder)
+    env = script["make_env"](job.args)
+    logx.set_statistics(env, state["statistics"][0])
+    logx.freeze_statistics(env)
+    ac = script["ActorCritic"](env.observation_space, env.action_space, job.args)
+    ac.load_state_dict(state["ac"])
+
+    def get_action(s):
+        return script["get_action"](ac, s)
+
+    torch.manual_seed(job.args.seed)
+    return final_returns(get_action, env, job.args.seed)
+
+
+def spell(knob):
+    """A knob's name as in its flag."""
+    return knob.replace("_", "-")
+
+
+def file_name(text):
+    """The text with dashes for what some system does not allow in a file name."""
+    return re.sub(r"[^A-Za-z0-9._=+-]+", "-", text)
+
+
+def rounded(cell):
+    """A cell of progress.csv with six digits; counts and empty cells as they are."""
+    if cell == "" or cell.isdigit():
+        return cell
+    return f"{float(cell):.6g}"
+
+
+def without_frame(box):
+    """The words of tyro's error message, without the box around them."""
+    words = []
+    for word in box.split():
+        if not set(word) <= set("─│╭╮╰╯-|+"):
+            words.append(word)
+    return " ".join(words)
+
+
+def find_environment(env_id):
+    """The environment's specification. Raises Refused if there is none."""
+    module, _, name = env_id.rpartition(":")
+    try:
+        if module:
+            importlib.import_module(module)
+        return gym.spec(name)
+    except (gym.error.Error, ImportError) as e:
+        reason = " ".join(str(e).split())
+        raise Refused(f"{env_id}: {reason}") from e
+
+
+# The grid -----------------------------------------------------------------------------------------
 
 
 def parse(words):
-    """The lists of values by flag, algorithms under "algo"."""
-    given, flag = {"algo": []}, "algo"
+    """The command line as {flag: its values}, with the algorithms under "algo"."""
+    given = {"algo": []}
+    flag = "algo"
     for word in words:
         if word.startswith("--"):
-            flag, _, value = word[2:].replace("-", "_").partition("=")
+            name, _, value = word.removeprefix("--").partition("=")
+            flag = name.replace("-", "_")
             given[flag] = [value] if value else []
         else:
             given[flag].append(word)
@@ -211,93 +354,173 @@ def parse(words):
 
 
 def grid(given):
-    """The jobs, and a sentence for each that is refused."""
-    algos, impls = given.pop("algo"), given.pop("impl", ["ours"])
-    envs, seeds = given.pop("env_id", ["HalfCheetah-v4"]), given.pop("seed", ["0"])
-    varied = [k for k, values in given.items() if len(values) > 1]
-    jobs, refused = [], []
+    """The jobs, and a sentence for each run that is refused."""
+    algos = given.pop("algo")
+    impls = given.pop("impl", ["ours"])
+    env_ids = given.pop("env_id", ["HalfCheetah-v4"])
+    seeds = given.pop("seed", ["0"])
+    varied = [knob for knob, values in given.items() if len(values) > 1]
+
+    jobs = {}
+    refused = []
     for algo, impl in itertools.product(algos, impls):
-        if algo not in CLASSES or impl not in IMPLS:
-            refused.append(f"{algo} {impl}: algorithms are {', '.join(CLASSES)}, implementations {', '.join(IMPLS)}")
+        if algo not in SCRIPTS or impl not in IMPLS:
+            choices = f"algorithms are {', '.join(SCRIPTS)}, implementations {', '.join(IMPLS)}"
+            refused.append(f"{algo} {impl}: {choices}")
             continue
-        for env_id, *values, seed in dict.fromkeys(itertools.product(envs, *given.values(), seeds)):
-            knobs = {k: v.split(",") for k, v in zip(given, values, strict=True)}
+        for env_id, *values, seed in itertools.product(env_ids, *given.values(), seeds):
+            knobs = dict(zip(given, values, strict=True))
             try:
-                jobs.append(Job(impl, algo, env_id, seed, knobs, varied))
+                job = Job(impl, algo, env_id, seed, knobs, varied)
             except Refused as e:
                 refused.append(str(e))
-    return jobs, list(dict.fromkeys(refused))
+                continue
+            namesake = jobs.setdefault(job.label, job)
+            if namesake.flags != job.flags:
+                refused.append(f"{job.label}: two different runs would have this name")
+
+    return list(jobs.values()), list(dict.fromkeys(refused))
 
 
-def work(jobs, at_a_time, results):
-    """Runs the jobs behind one bar. Returns those that failed, each with what went wrong."""
-    waiting, running, failed = list(jobs), [], []
-    steps = sum(job.steps for job in jobs)
-    with tqdm(total=steps, unit=" steps", unit_scale=True, smoothing=0.05, disable=None) as bar:
-        try:
-            done = 0
-            while waiting or running:
-                while waiting and len(running) < at_a_time:
-                    job = waiting.pop(0)
-                    try:
-                        job.start()
-                        running.append(job)
-                    except filelock.Timeout:
-                        failed.append((job, "another launcher is at it"))
-                bar.set_description(f"{len(jobs) - len(waiting) - len(running)} of {len(jobs)} runs done")
-                time.sleep(1)
-                for job in [job for job in running if job.process.poll() is not None]:
-                    running.remove(job)
-                    if complaint := job.end(results):
-                        failed.append((job, complaint))
-                    done += job.steps
-                bar.update(done + sum(min(job.step(), job.steps) for job in running) - bar.n)
-        except KeyboardInterrupt:
-            print("Stopped. The same command goes on from the last checkpoints.", file=sys.stderr)
-            sys.exit(130)
-        finally:
-            for job in running:
-                job.process.terminate()
-    return failed
+# Work ---------------------------------------------------------------------------------------------
 
 
-def main(words):
-    if not words or {"-h", "--help"} & set(words):
-        print(__doc__)
-        return 0 if words else 2
-    given = parse(words)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    at_a_time, results = given.pop("jobs", [str(cores)]), given.pop("results", [None])
-    empty = [k for k, v in given.items() if not v]
-    if empty or len(at_a_time) != 1 or not at_a_time[0].isdigit() or int(at_a_time[0]) < 1 or len(results) != 1:
-        complaint = f"no value for {', '.join(empty)}" if empty else "--jobs and --results take one value"
-        print("run.py:", complaint, file=sys.stderr)
-        return 2
-    at_a_time, results = int(at_a_time[0]), results[0]
-    jobs, refused = grid(given)
-    for sentence in refused:
-        print(f"run.py: left out: {sentence}", file=sys.stderr)
-    todo, failed = [], []
+def sort_out(jobs, results):
+    """The jobs that are yet to be done, and [(job, what is wrong with its result), ...]."""
+    todo = []
+    failed = []
     for job in jobs:
-        if results and (path := job.result(results)).exists():
-            try:
-                fits = job.fits(json.loads(path.read_text().splitlines()[0].removeprefix("# "))["args"])
-            except (OSError, ValueError, IndexError, KeyError):
-                fits = False
-            if not fits:
-                failed.append((job, f"{path} is damaged or was made with other arguments; move it away"))
+        if results and job.result(results).exists():
+            if not has_result(job, results):
+                wrong = "is damaged or was made with other arguments; move it away"
+                failed.append((job, f"{job.result(results)} {wrong}"))
         elif job.is_done():
-            if complaint := job.keep(results):
+            complaint = job.keep(results)
+            if complaint:
                 failed.append((job, complaint))
         else:
             todo.append(job)
-    print(f"{len(todo)} runs to make, {len(jobs) - len(todo)} are there, {at_a_time} at a time", file=sys.stderr)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # `kill` ends the runs as Ctrl-C does
+    return todo, failed
+
+
+def has_result(job, results):
+    """Whether the job's result can be read, and was made with its arguments."""
+    try:
+        lines = job.result(results).read_text(encoding="utf-8").splitlines()
+        made = json.loads(lines[0].removeprefix("# "))
+        return job.fits(made["args"])
+    except (OSError, ValueError, IndexError, KeyError):
+        return False
+
+
+def work(jobs, at_a_time, results):
+    """Runs the jobs behind one progress bar. Returns [(job, what went wrong), ...]."""
+    waiting = list(jobs)
+    running = []
+    failed = []
+    steps_ended = 0
+    total = sum(job.steps for job in jobs)
+    bar = tqdm(total=total, unit=" steps", unit_scale=True, smoothing=0.05, disable=None)
+    try:
+        while waiting or running:
+            start_next(waiting, running, failed, at_a_time)
+            ended = len(jobs) - len(waiting) - len(running)
+            bar.set_description(f"{ended} of {len(jobs)} runs done")
+            time.sleep(1)
+
+            for job in list(running):
+                if job.process.poll() is not None:
+                    running.remove(job)
+                    steps_ended += job.steps
+                    complaint = job.end(results)
+                    if complaint:
+                        failed.append((job, complaint))
+            steps_running = sum(min(job.step(), job.steps) for job in running)
+            bar.update(steps_ended + steps_running - bar.n)
+    except KeyboardInterrupt:
+        stopped = "Stopped. The same command resumes the runs from their last checkpoints."
+        print(stopped, file=sys.stderr)
+        sys.exit(130)
+    finally:
+        bar.close()
+        for job in running:
+            job.process.terminate()
+    return failed
+
+
+def start_next(waiting, running, failed, at_a_time):
+    """Moves jobs from waiting to running as long as there is room, or to failed."""
+    while waiting and len(running) < at_a_time:
+        job = waiting.pop(0)
+        try:
+            job.start()
+            running.append(job)
+        except filelock.Timeout:
+            failed.append((job, "another launcher is making it"))
+
+
+# Command line -------------------------------------------------------------------------------------
+
+
+def check(given):
+    """What is wrong with the command line, or None."""
+    if not given["algo"]:
+        return f"name an algorithm: {', '.join(SCRIPTS)}"
+    empty = [spell(flag) for flag, values in given.items() if not values]
+    if empty:
+        return f"no value for {', '.join(empty)}"
+    jobs = given.get("jobs", ["1"])
+    if len(jobs) != 1 or not jobs[0].isdigit() or int(jobs[0]) < 1:
+        return "--jobs takes one number, 1 or more"
+    if len(given.get("results", [""])) != 1:
+        return "--results takes one folder"
+    return None
+
+
+def count_cores():
+    """The number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def main(words):
+    """Runs the grid; returns the exit code."""
+    if "-h" in words or "--help" in words:
+        print(__doc__)
+        return 0
+    if not words:
+        print(__doc__)
+        return 2
+
+    given = parse(words)
+    complaint = check(given)
+    if complaint:
+        print(f"run.py: {complaint}", file=sys.stderr)
+        return 2
+    (at_a_time,) = given.pop("jobs", [count_cores()])
+    (results,) = given.pop("results", [None])
+    at_a_time = int(at_a_time)
+
+    jobs, refused = grid(given)
+    for sentence in refused:
+        print(f"run.py: refused: {sentence}", file=sys.stderr)
+    if not jobs:
+        return 2
+
+    todo, failed = sort_out(jobs, results)
+    there = len(jobs) - len(todo)
+    print(f"{len(todo)} runs to do, {there} already there; {at_a_time} at a time", file=sys.stderr)
+
+    # `kill` ends the runs as Ctrl-C does
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failed += work(todo, at_a_time, results)
     for job, complaint in failed:
-        print(f"run.py: failed: {job.name} on {job.env_id}, seed {job.seed}: {complaint}", file=sys.stderr)
-    return 2 if refused and not jobs else 1 if refused or failed else 0
+        run = f"{job.name} on {job.env_id}, seed {job.seed}"
+        print(f"run.py: failed: {run}: {complaint}", file=sys.stderr)
+    return 1 if refused or failed else 0
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     sys.exit(main(sys.argv[1:]))

@@ -1,27 +1,32 @@
-"""Speed: the scripts against Stable-Baselines3, in turns, and against the floor. Prints Markdown.
+"""Speed: the scripts against Stable-Baselines3, in turns, and against a floor. Prints Markdown.
 
     python benchmark/throughput.py                     everything
-    python benchmark/throughput.py peers --algos sac   one table: peers, update, rollout, ranks, stored, hidden, start
+    python benchmark/throughput.py peers --algos sac   one table, for one script
 
-Every figure is taken in a process of its own (HalfCheetah-v4, --threads threads, no test episodes); the first epoch
-does not count. Where two are compared they run in turns, A B A B, and the ratio is that of each turn: median (min to
-max).
+Every figure is measured in a process of its own, in HalfCheetah-v4, with --threads threads and
+without test episodes; the first epoch does not count. What is compared runs in turns, A B A B, and
+each turn gives a ratio; a cell is the median (min to max) of the turns.
 """
 
 import importlib
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+try:
+    import resource
+except ImportError:
+    # Windows has none: peak memory is not measured there
+    resource = None
 
 import gymnasium as gym
 import numpy as np
@@ -29,30 +34,50 @@ import torch
 import tyro
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmark.scripts import OFF_POLICY, ON_POLICY, SCRIPTS
+from benchmark.terminal import replace_unprintable
+
 ROOT = Path(__file__).resolve().parent.parent
-ON_POLICY, OFF_POLICY = ("vpg", "trpo", "ppo"), ("ddpg", "td3", "sac")
-SHORT = {algo: dict(total_timesteps=48_000) for algo in ON_POLICY}
-SHORT |= {algo: dict(total_timesteps=4_000, steps_per_epoch=1_000, start_steps=1_000) for algo in OFF_POLICY}
+
+# arguments that make a run short
+SHORT_ON_POLICY = {"total_timesteps": 48_000}
+SHORT_OFF_POLICY = {"total_timesteps": 4_000, "steps_per_epoch": 1_000, "start_steps": 1_000}
+
+
+# Measurements, each in a process of its own -------------------------------------------------------
+
+
+def short(algo):
+    """Arguments that make a script's run short."""
+    if algo in ON_POLICY:
+        return SHORT_ON_POLICY
+    return SHORT_OFF_POLICY
 
 
 def measure_ours(algo, flags):
-    """Steps and seconds of the epochs after the first, from progress.csv."""
+    """Steps and seconds of a script's epochs after the first, from progress.csv."""
     script = importlib.import_module(algo)
-    off = {} if algo in ON_POLICY else {"num_test_episodes": 0}
-    run = script.train(script.Args(**SHORT[algo] | off | flags))
-    if script.logx.rank:
-        sys.exit()  # the figures are with rank 0
-    rows = np.genfromtxt(run / "progress.csv", delimiter=",", names=True)
-    return rows["global_step"][-1] - rows["global_step"][0], rows["time"][-1] - rows["time"][0]
+    knobs = short(algo) | flags
+    if algo in OFF_POLICY:
+        knobs = {"num_test_episodes": 0} | knobs
+    folder = script.train(script.Args(**knobs))
+    if script.logx.rank > 0:
+        # rank 0 prints the figures
+        sys.exit()
+    rows = np.genfromtxt(folder / "progress.csv", delimiter=",", names=True)
+    steps = rows["global_step"][-1] - rows["global_step"][0]
+    seconds = rows["time"][-1] - rows["time"][0]
+    return steps, seconds
 
 
 def measure_sb3(algo, flags):
-    """Steps and seconds of what follows the first rollout that ends at or after our first epoch."""
+    """Steps and seconds of SB3's rollouts that begin after our first epoch."""
     import sb3
     from stable_baselines3.common.callbacks import BaseCallback
 
     script = importlib.import_module(algo)
-    a = script.Args(**SHORT[algo] | flags)
+    a = script.Args(**short(algo) | flags)
+    # PPO is compared with both at their defaults, except over hidden sizes
     a.defaults = algo == "ppo" and "hidden_sizes" not in flags
     times = []
 
@@ -63,19 +88,24 @@ def measure_sb3(algo, flags):
         def _on_rollout_start(self):
             times.append((self.num_timesteps, time.perf_counter()))
 
-        _on_training_end = _on_rollout_start
+        def _on_training_end(self):
+            times.append((self.num_timesteps, time.perf_counter()))
 
-    env = (sb3.logx if algo in ON_POLICY else script).make_env(a)
-    sb3.make_model(algo, a, env).learn(a.total_timesteps, Clock())
-    times = [t for t in times if t[0] >= a.steps_per_epoch]
-    return times[-1][0] - times[0][0], times[-1][1] - times[0][1]
+    model = sb3.make_model(algo, a, sb3.make_env(algo, a))
+    model.learn(a.total_timesteps, Clock())
+
+    times = [(step, clock) for step, clock in times if step >= a.steps_per_epoch]
+    first_step, begin = times[0]
+    last_step, end = times[-1]
+    return last_step - first_step, end - begin
 
 
 def measure_env(algo, flags):
-    """The environment alone, with actions drawn beforehand."""
+    """Steps and seconds of the environment alone, with actions drawn beforehand."""
     env = gym.make("HalfCheetah-v4")
     actions = np.random.uniform(-1, 1, (1_000, 6)).astype(np.float32)
-    steps, begin = 20_000, time.perf_counter()
+    steps = 20_000
+    begin = time.perf_counter()
     for t in range(steps):
         if t % 1_000 == 0:
             env.reset()
@@ -84,15 +114,20 @@ def measure_env(algo, flags):
 
 
 def measure_rollout(algo, flags):
-    """A script's collection without its updates."""
+    """Steps and seconds of an on-policy script that collects, but does not learn."""
+
+    def do_nothing(*args):
+        return {}
+
     script = importlib.import_module(algo)
-    script.compute_batch = lambda *_: None
-    script.update_pi = script.update_v = lambda *_: {}
+    script.compute_batch = do_nothing
+    script.update_pi = do_nothing
+    script.update_v = do_nothing
     return measure_ours(algo, flags)
 
 
 class Products(TorchDispatchMode):
-    """Notes the matrix products that happen under it, as (function, shapes and strides of its tensors)."""
+    """Notes the matrix products made under it, as (function, [(shape, strides) of each tensor])."""
 
     def __init__(self):
         super().__init__()
@@ -100,201 +135,341 @@ class Products(TorchDispatchMode):
 
     def __torch_dispatch__(self, f, types, args=(), kwargs=None):
         if f.overloadpacket.__name__ in ("mm", "addmm", "bmm", "baddbmm"):
-            self.seen.append((f, [(x.shape, x.stride()) for x in args if isinstance(x, torch.Tensor)]))
+            tensors = [x for x in args if isinstance(x, torch.Tensor)]
+            self.seen.append((f, [(x.shape, x.stride()) for x in tensors]))
         return f(*args, **(kwargs or {}))
 
 
 def measure_update(algo, flags, stored=10_000):
-    """Gradient steps and their seconds, from batch to batch, and the seconds of their matrix products alone."""
+    """Gradient steps, their seconds, and the seconds of one step's matrix products alone."""
     script = importlib.import_module(algo)
-    times, products = [], Products()
+    times = []
+    products = Products()
 
     class Buffer(script.ReplayBuffer):
+        """Holds random transitions, and notes when each batch is drawn."""
+
         def __init__(self, *sizes):
             super().__init__(*sizes)
+            rng = np.random.default_rng(0)
             self.n = stored
-            for x in self.data:
-                x[:stored].uniform_(0, 1)
+            for x in (self.s, self.a, self.r, self.s2, self.d):
+                x[:stored] = rng.random(x[:stored].shape, np.float32)
 
         def sample(self, batch_size):
             times.append(time.perf_counter())
+            # notes those of four steps: a multiple of TD3's policy delay
             if len(times) == 501:
                 products.__enter__()
-            elif len(times) == 505:  # four: a multiple of TD3's policy delay
+            elif len(times) == 505:
                 products.__exit__(None, None, None)
             return super().sample(batch_size)
 
     script.ReplayBuffer = Buffer
-    run = dict(total_timesteps=2_000, start_steps=0, num_test_episodes=0)
-    script.train(script.Args(**run | flags))
+    knobs = {"total_timesteps": 2_000, "start_steps": 0, "num_test_episodes": 0}
+    script.train(script.Args(**knobs | flags))
+
     updates = np.diff(times)[600:990]
-    operands = []
-    for f, tensors in products.seen:
-        sizes = [1 + sum((n - 1) * m for n, m in zip(shape, stride)) for shape, stride in tensors]
-        xs = [torch.rand(n).as_strided(*t) for n, t in zip(sizes, tensors)]
-        operands.append((f, xs))
-    floors = []
+    return len(updates), updates.sum(), time_products(products.seen) / 4
+
+
+def time_products(seen):
+    """The seconds of all the products together: the median of 50 times."""
+    calls = []
+    for f, tensors in seen:
+        operands = []
+        for shape, stride in tensors:
+            size = 1 + sum((n - 1) * m for n, m in zip(shape, stride))
+            operands.append(torch.rand(size).as_strided(shape, stride))
+        calls.append((f, operands))
+
+    seconds = []
     with torch.no_grad():
         for _ in range(50):
             begin = time.perf_counter()
-            for f, xs in operands:
-                f(*xs)
-            floors.append((time.perf_counter() - begin) / 4)
-    return len(updates), updates.sum(), float(np.median(floors))
+            for f, operands in calls:
+                f(*operands)
+            seconds.append(time.perf_counter() - begin)
+    return float(np.median(seconds))
 
 
 def measure_stored(algo, flags):
     """As measure_update, with flags["stored"] transitions in the buffer."""
-    return measure_update(algo, {k: v for k, v in flags.items() if k != "stored"}, flags["stored"])
+    knobs = dict(flags)
+    stored = knobs.pop("stored")
+    return measure_update(algo, knobs, stored)
+
+
+MEASURES = {
+    "ours": measure_ours,
+    "sb3": measure_sb3,
+    "env": measure_env,
+    "rollout": measure_rollout,
+    "update": measure_update,
+    "stored": measure_stored,
+}
 
 
 def child(kind, algo, flags):
-    """What one process measures, on its last line of output."""
+    """Measures in this process, and prints the figures, with its peak memory, as the last line."""
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        figures = globals()[f"measure_{kind}"](algo, flags)
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "darwin" else 1)
-    print(json.dumps([*map(float, figures), kib / 1024]))
+        figures = MEASURES[kind](algo, flags)
+        # Windows does not remove a folder that a process is in
+        os.chdir(ROOT)
+    print(json.dumps([*(float(x) for x in figures), peak_memory()]))
 
 
-def run(kind, algo, flags, threads, launcher=()):
-    """One measurement in a process of its own; the numbers that it printed."""
-    command = [*launcher, sys.executable, __file__, "child", kind, algo, json.dumps(flags)]
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # mpirun is beside python
+def peak_memory():
+    """This process's peak memory in MiB, or NaN where it cannot be measured."""
+    if resource is None:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # bytes on macOS, KiB elsewhere
+    if sys.platform == "darwin":
+        return peak / 1024**2
+    return peak / 1024
+
+
+# Turns --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Job:
+    """A measurement to make: which, of which script, with which arguments, and how to launch it."""
+
+    kind: str
+    algo: str
+    flags: dict
+    launcher: tuple = ()
+
+
+def run(job, threads):
+    """The figures of one measurement, made in a process of its own."""
+    command = [*job.launcher, sys.executable, __file__]
+    command += ["child", job.kind, job.algo, json.dumps(job.flags)]
+    # mpirun is beside python
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": path}
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    if done.returncode:
+    done = subprocess.run(command, capture_output=True, env=env, encoding="utf-8", errors="replace")
+    if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def turns(a, rounds, *jobs):
-    """Figures of each job, (rounds, figures), measured in turns."""
-    figures = [[run(*job[:3], a.threads, *job[3:]) for job in jobs] for _ in range(rounds)]
-    return [np.array(x) for x in zip(*figures)]
+def turns(a, *jobs):
+    """The figures of each job, (rounds, figures), measured in turns."""
+    figures = [[] for _ in jobs]
+    for _ in range(a.rounds):
+        for job, rows in zip(jobs, figures):
+            rows.append(run(job, a.threads))
+    return [np.array(rows) for rows in figures]
+
+
+def rate(figures):
+    """Steps per second of each turn."""
+    return figures[:, 0] / figures[:, 1]
+
+
+# Tables -------------------------------------------------------------------------------------------
 
 
 def spread(x, form="{:.2f}"):
-    return "{} ({} to {})".format(*(form.format(f(x)) for f in (np.median, np.min, np.max)))
+    """Median (min to max)."""
+    middle, low, high = (form.format(f(x)) for f in (np.median, np.min, np.max))
+    return f"{middle} ({low} to {high})"
+
+
+def whole(x):
+    """Median (min to max) as integers."""
+    return spread(x, "{:.0f}")
 
 
 def table(title, *columns):
-    print(f"\n### {title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}", flush=True)
+    """Prints a title and the head of a table."""
+    print(f"\n### {title}\n")
+    row(*columns)
+    print("|" + " --- |" * len(columns), flush=True)
 
 
-def line(*cells):
-    print(f"| {' | '.join(map(str, cells))} |", flush=True)
+def row(*cells):
+    """Prints a row of a table."""
+    print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def memory(ours, theirs):
+    """The cell with the peak memory of both."""
+    if resource is None:
+        return "not measured: Python has no `resource` module here"
+    return f"{ours[:, 2].max():.0f} / {theirs[:, 2].max():.0f}"
 
 
 def compare(a, name, algo, flags):
-    ours, theirs = turns(a, a.rounds, ("ours", algo, flags), ("sb3", algo, flags))
-    rate, peer = ours[:, 0] / ours[:, 1], theirs[:, 0] / theirs[:, 1]
-    memory = f"{ours[:, 2].max():.0f} / {theirs[:, 2].max():.0f}"
-    line(name, spread(rate, "{:.0f}"), spread(peer, "{:.0f}"), spread(rate / peer), memory)
+    """Prints a row: a script against Stable-Baselines3."""
+    ours, theirs = turns(a, Job("ours", algo, flags), Job("sb3", algo, flags))
+    ratio = rate(ours) / rate(theirs)
+    row(name, whole(rate(ours)), whole(rate(theirs)), spread(ratio), memory(ours, theirs))
 
 
-PEERS = ("ours, steps/s", "SB3, steps/s", "ratio", "peak memory, MiB, ours / SB3")
+PEERS = ("", "ours, steps/s", "SB3, steps/s", "ratio", "peak memory, MiB, ours / SB3")
 
 
 def peers(a):
-    table("Against Stable-Baselines3", "", *PEERS)
+    table("Against Stable-Baselines3", *PEERS)
+    names = {
+        "vpg": "VPG, A2C at its defaults",
+        "trpo": "TRPO, matched",
+        "ppo": "PPO, both at their defaults",
+    }
     for algo in a.algos:
         if algo in ON_POLICY:
-            names = {"ppo": "PPO, both at their defaults", "trpo": "TRPO, matched", "vpg": "VPG, A2C at its defaults"}
             compare(a, names[algo], algo, {})
-        else:
-            for batch_size in (100, 256):
-                compare(a, f"{algo.upper()}, batch {batch_size}, matched", algo, {"batch_size": batch_size})
+            continue
+        for batch_size in (100, 256):
+            name = f"{algo.upper()}, batch {batch_size}, matched"
+            compare(a, name, algo, {"batch_size": batch_size})
 
 
 def hidden(a):
-    table("Hidden units, two layers of each; short epochs and episodes", "", *PEERS)
-    short = {"ppo": dict(steps_per_epoch=500, total_timesteps=2_000)}
-    short["sac"] = dict(steps_per_epoch=250, total_timesteps=1_000, max_episode_steps=250, update_after=0)
-    for algo in [x for x in a.algos if x in short]:
-        for n in (64, 256, 1024):
-            compare(a, f"{algo.upper()}, {n}, matched", algo, short[algo] | {"hidden_sizes": (n, n)})
+    table("Hidden units, two layers of each; short epochs and episodes", *PEERS)
+    knobs = {
+        "ppo": {"steps_per_epoch": 500, "total_timesteps": 2_000},
+        "sac": {
+            "steps_per_epoch": 250,
+            "total_timesteps": 1_000,
+            "max_episode_steps": 250,
+            "update_after": 0,
+        },
+    }
+    for algo in a.algos:
+        if algo in knobs:
+            for n in (64, 256, 1024):
+                flags = knobs[algo] | {"hidden_sizes": (n, n)}
+                compare(a, f"{algo.upper()}, {n}, matched", algo, flags)
 
 
 def update(a):
-    columns = ("ms an update", "ms of its matrix products alone", "share of the floor")
-    table("An off-policy update against its matrix products, timed in the same shapes", "", *columns)
-    for algo in [x for x in a.algos if x in OFF_POLICY]:
-        for batch_size in (100, 256):
-            (x,) = turns(a, a.rounds, ("update", algo, {"batch_size": batch_size}))
-            whole, floor = 1e3 * x[:, 1] / x[:, 0], 1e3 * x[:, 2]
-            line(f"{algo.upper()}, batch {batch_size}", spread(whole), spread(floor), spread(floor / whole))
+    title = "An off-policy update against its matrix products, timed in the same shapes"
+    table(title, "", "ms an update", "ms of its matrix products alone", "share of the floor")
+    for algo in a.algos:
+        if algo in OFF_POLICY:
+            for batch_size in (100, 256):
+                (x,) = turns(a, Job("update", algo, {"batch_size": batch_size}))
+                ms = 1e3 * x[:, 1] / x[:, 0]
+                floor = 1e3 * x[:, 2]
+                name = f"{algo.upper()}, batch {batch_size}"
+                row(name, spread(ms), spread(floor), spread(floor / ms))
 
 
 def rollout(a):
-    table("Collection against the bare environment", "", "collection, steps/s", "environment, steps/s", "share")
-    for algo in [x for x in a.algos if x in ON_POLICY]:
-        ours, bare = turns(a, a.rounds, ("rollout", algo, {}), ("env", algo, {}))
-        rate, floor = ours[:, 0] / ours[:, 1], bare[:, 0] / bare[:, 1]
-        line(algo.upper(), spread(rate, "{:.0f}"), spread(floor, "{:.0f}"), spread(rate / floor))
+    title = "Collection against the bare environment"
+    table(title, "", "collection, steps/s", "environment, steps/s", "share")
+    for algo in a.algos:
+        if algo in ON_POLICY:
+            ours, alone = turns(a, Job("rollout", algo, {}), Job("env", algo, {}))
+            share = rate(ours) / rate(alone)
+            row(algo.upper(), whole(rate(ours)), whole(rate(alone)), spread(share))
 
 
 def ranks(a):
-    table("Ranks, epochs of 16,000 steps", "", "1 rank, steps/s", "2 ranks", "ratio", "4 ranks", "ratio")
-    for algo in [x for x in a.algos if x in ON_POLICY]:
-        flags = dict(steps_per_epoch=16_000, total_timesteps=64_000)
-        jobs = [("ours", algo, flags, ("mpirun", "-np", str(n))) for n in (1, 2, 4)]
-        one, two, four = (x[:, 0] / x[:, 1] for x in turns(a, a.rounds, *jobs))
-        cells = [spread(one, "{:.0f}"), spread(two, "{:.0f}"), spread(two / one), spread(four, "{:.0f}")]
-        line(algo.upper(), *cells, spread(four / one))
+    title = "Ranks, epochs of 16,000 steps"
+    table(title, "", "1 rank, steps/s", "2 ranks", "ratio", "4 ranks", "ratio")
+    flags = {"steps_per_epoch": 16_000, "total_timesteps": 64_000}
+    for algo in a.algos:
+        if algo in ON_POLICY:
+            jobs = [Job("ours", algo, flags, ("mpirun", "-np", str(n))) for n in (1, 2, 4)]
+            one, two, four = (rate(figures) for figures in turns(a, *jobs))
+            cells = [whole(one), whole(two), spread(two / one), whole(four), spread(four / one)]
+            row(algo.upper(), *cells)
 
 
 def stored(a):
     table("Transitions stored", "", "updates/s with 10^4", "with 10^6", "ratio")
-    for algo in [x for x in a.algos if x in OFF_POLICY]:
-        few, many = turns(a, a.rounds, ("stored", algo, {"stored": 10**4}), ("stored", algo, {"stored": 10**6}))
-        few, many = few[:, 0] / few[:, 1], many[:, 0] / many[:, 1]
-        line(algo.upper(), spread(few, "{:.0f}"), spread(many, "{:.0f}"), spread(many / few))
+    for algo in a.algos:
+        if algo in OFF_POLICY:
+            jobs = [Job("stored", algo, {"stored": n}) for n in (10**4, 10**6)]
+            few, many = (rate(figures) for figures in turns(a, *jobs))
+            row(algo.upper(), whole(few), whole(many), spread(many / few))
 
 
 def start(a):
-    """Seconds from the command to the line that a script prints before its first step."""
     table("From the command to the first step, warm disk", "", "seconds")
     for algo in a.algos:
-        seconds = []
-        for _ in range(a.rounds + 1):
-            begin = time.perf_counter()
-            with tempfile.TemporaryDirectory() as folder:
-                command = [sys.executable, ROOT / f"{algo}.py"]
-                process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-                process.stderr.readline()
-                seconds.append(time.perf_counter() - begin)
-                process.kill()
-                process.communicate()
-        line(f"`python {algo}.py`", spread(np.array(seconds[1:])))
+        seconds = [time_start(algo) for _ in range(1 + a.rounds)]
+        # the first warms the disk
+        row(f"`python {algo}.py`", spread(seconds[1:]))
 
 
-Table = Literal["peers", "update", "rollout", "ranks", "stored", "hidden", "start"]
-TABLES = get_args(Table)
+def time_start(algo):
+    """Seconds from the command to the line that a script prints before its first step."""
+    command = [sys.executable, ROOT / f"{algo}.py"]
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+        )
+        process.stderr.readline()
+        seconds = time.perf_counter() - begin
+        process.kill()
+        process.communicate()
+    return seconds
+
+
+# Command line -------------------------------------------------------------------------------------
+
+
+TABLES = {
+    "peers": peers,
+    "update": update,
+    "rollout": rollout,
+    "ranks": ranks,
+    "stored": stored,
+    "hidden": hidden,
+    "start": start,
+}
+Table = Literal[tuple(TABLES)]
+Script = Literal[SCRIPTS]
 
 
 @dataclass
 class Args:
-    tables: tyro.conf.Positional[tuple[Table, ...]] = TABLES  # which to make
-    algos: tuple[Literal["vpg", "trpo", "ppo", "ddpg", "td3", "sac"], ...] = (*ON_POLICY, *OFF_POLICY)  # which scripts
+    tables: tyro.conf.Positional[tuple[Table, ...]] = tuple(TABLES)  # tables to make
+    algos: tuple[Script, ...] = SCRIPTS  # scripts to measure
     rounds: int = 3  # turns of each comparison
     threads: int = 1  # torch's threads in each process
 
 
+def describe_processors():
+    """How many processors there are, and of which model."""
+    models = []
+    # Linux has it
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                models.append(line.split(": ")[1])
+    if models:
+        return f"{len(models)} cores ({models[0]})"
+    return f"{os.cpu_count()} cores ({platform.processor()})"
+
+
 def main(a):
-    info = Path("/proc/cpuinfo")  # Linux has it
-    lines = info.read_text().splitlines() if info.exists() else []
-    cpu = [x.split(": ")[1] for x in lines if x.startswith("model name")] or [platform.processor()] * os.cpu_count()
+    command = " ".join(["python benchmark/throughput.py", *sys.argv[1:]])
     commit = subprocess.getoutput(f"git -C '{ROOT}' describe --always --dirty")
-    print(f"`{' '.join(['python benchmark/throughput.py', *sys.argv[1:]])}`, commit {commit}, {time.strftime('%F')};")
-    print(f"{len(cpu)} cores ({cpu[0]}), {a.threads} thread(s),", end=" ")
-    print(f"Python {platform.python_version()}, torch {torch.__version__}")
+    date = time.strftime("%Y-%m-%d")
+    print(f"`{command}`, commit {commit}, {date};")
+
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{describe_processors()}, {a.threads} thread(s), {versions}")
+
     for name in a.tables:
-        globals()[name](a)
+        TABLES[name](a)
 
 
 if __name__ == "__main__":
+    replace_unprintable()
     if sys.argv[1:2] == ["child"]:
-        child(sys.argv[2], sys.argv[3], json.loads(sys.argv[4]))
+        kind, algo, flags = sys.argv[2:]
+        child(kind, algo, json.loads(flags))
     else:
         main(tyro.cli(Args))

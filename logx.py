@@ -4,10 +4,14 @@ It knows no algorithm. `python logx.py play RUN` shows the agent of a run.
 """
 
 import contextlib
+import difflib
+import functools
 import hashlib
+import io
 import json
 import os
 import platform
+import random
 import runpy
 import subprocess
 import sys
@@ -33,17 +37,47 @@ class Stop(Exception):
 
 # MPI ----------------------------------------------------------------------------------------------
 
-# What the launcher says; without one, there is a single process of rank 0.
-launched = int(os.environ.get("PMI_SIZE") or os.environ.get("OMPI_COMM_WORLD_SIZE") or 1)
-rank = int(os.environ.get("PMI_RANK") or os.environ.get("OMPI_COMM_WORLD_RANK") or 0)
-size = 1
 
-if launched > 1:
-    # Without MPI, or with the launcher of another MPI, size stays 1, and parse() refuses to go on.
-    with contextlib.suppress(ImportError, RuntimeError), warnings.catch_warnings(action="ignore"):
+def read_launcher(environ):
+    """Returns the number of processes and the rank that the launcher announces; else 1 and 0."""
+    # MPICH, Intel MPI and Slurm's PMI2; Open MPI
+    for name in ("PMI", "OMPI_COMM_WORLD"):
+        if environ.get(f"{name}_SIZE"):
+            return int(environ[f"{name}_SIZE"]), int(environ.get(f"{name}_RANK") or 0)
+
+    # PMIx announces only the rank; Slurm's srun, which uses it, knows the size
+    for name in ("PMIX_RANK", "PMI_RANK"):
+        if environ.get(name):
+            its_rank = int(environ[name])
+            processes = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS")
+            return int(processes or its_rank + 1), its_rank
+    return 1, 0
+
+
+def import_mpi():
+    """Returns mpi4py's MPI, ready to use; None if it is missing or does not fit the launcher."""
+    try:
+        import mpi4py
+
+        mpi4py.rc.initialize = False
+        mpi4py.rc.finalize = True
         from mpi4py import MPI
+    except (ImportError, RuntimeError):
+        return None
 
-        size = MPI.COMM_WORLD.size
+    # Under PMIx, an MPICH without PMIx would end the process when it is initialised.
+    version = MPI.Get_library_version()
+    knows_pmix = "MPICH" not in version or "pmix" in version.lower()
+    if "PMIX_RANK" in os.environ and not knows_pmix:
+        return None
+    with warnings.catch_warnings(action="ignore"):  # about the launcher; parse() refuses it
+        MPI.Init_thread()
+    return MPI
+
+
+launched, rank = read_launcher(os.environ)
+MPI = import_mpi() if launched > 1 else None  # most people need no MPI
+size = MPI.COMM_WORLD.size if MPI else 1  # if it is not `launched`, parse() refuses to go on
 
 
 def gather(x):
@@ -93,12 +127,34 @@ def note(sentence):
 
 # Environments -------------------------------------------------------------------------------------
 
+opened = contextlib.ExitStack()  # closes what is open
+opened_envs = []
 
-def setup(seed):
-    """Seeds torch and NumPy; gives torch one thread, unless OMP_NUM_THREADS says otherwise."""
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
 
+def closing(train):
+    """Decorator: closes the environments and files that train opened, also when it fails."""
+
+    @functools.wraps(train)
+    def wrapper(args):
+        try:
+            return train(args)
+        finally:
+            opened.close()
+            opened_envs.clear()
+
+    return wrapper
+
+
+def close_env(env):
+    """Closes an environment. If that fails, a line says so, and what went before is not lost."""
+    try:
+        env.close()
+    except Exception as e:
+        note(f"Note: the environment could not be closed: {e}")
+
+
+def setup():
+    """Gives torch one thread, unless OMP_NUM_THREADS says otherwise; notes too many processes."""
     # With small networks, more threads are often slower.
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1)
@@ -118,35 +174,319 @@ def setup(seed):
 
 
 def make_env(args, render_mode=None):
-    """Returns gymnasium.make's environment with observations as float32 copies.
+    """Returns gymnasium.make's environment, with flat float32 observations and float rewards.
 
-    Raises Stop if the environment cannot be made, or observes anything but flat vectors.
+    torch, NumPy and Python's random are seeded first, by args.seed and the rank, since some
+    environments draw from them when they are made. Discrete actions begin at 0. Raises Stop if the
+    environment cannot be made, or observes images.
     """
+    seed_globals(TRAINING, args.seed, rank)
     # v4 is requested on purpose.
     warnings.filterwarnings("ignore", message=".*(out of date|precision lowered by casting)")
-    kwargs = {}
+    kwargs = json.loads(args.env_kwargs)
     if render_mode is not None:
         kwargs["render_mode"] = render_mode
     try:
         env = gym.make(args.env_id, args.max_episode_steps, **kwargs)
-    except (gym.error.Error, ImportError, ValueError, TypeError) as e:
+    except (gym.error.Error, ImportError, OSError, ValueError, TypeError) as e:
         reason = " ".join(str(e).split())
+        if opened_envs:
+            reason += " (a second one, for test episodes; --num-test-episodes 0 needs none)"
         raise Stop(f"cannot make the environment {args.env_id}: {reason}") from e
+    opened.callback(close_env, env)
+    opened_envs.append(env)
 
-    space = env.observation_space
-    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
-        raise Stop(f"the networks read flat vectors (a Box of one axis); {args.env_id} has {space}")
+    env = flatten_observations(env, args.env_id)
     if isinstance(env.action_space, gym.spaces.Discrete):
-        # A number, since an array of shape () cannot be the key of a dict.
-        env = gym.wrappers.TransformAction(env, int, env.action_space)
+        first = int(env.action_space.start)
+        choices = gym.spaces.Discrete(env.action_space.n)
+        # a Python number, since an array of shape () cannot be the key of a dict
+        env = gym.wrappers.TransformAction(env, lambda a: int(a) + first, choices)
+    return gym.wrappers.TransformReward(env, float)
 
-    # Copies, since some environments change one array in place.
-    return gym.wrappers.TransformObservation(
-        env, lambda s: np.array(s, np.float32), gym.spaces.Box(space.low, space.high)
-    )
+
+def flatten_observations(env, env_id):
+    """The environment with observations as flat float32 vectors."""
+    space = env.observation_space
+    for inner in inner_spaces(space):
+        if isinstance(inner, gym.spaces.Box) and inner.dtype == np.uint8 and len(inner.shape) > 1:
+            raise Stop(
+                f"{env_id} observes images ({inner}), and the networks here read vectors; "
+                "where these numbers are no image, gymnasium.wrappers.FlattenObservation helps"
+            )
+    if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+        with contextlib.suppress(NotImplementedError, TypeError):
+            env = gym.wrappers.FlattenObservation(env)
+    flat = env.observation_space
+    if not isinstance(flat, gym.spaces.Box) or len(flat.shape) != 1:
+        raise Stop(
+            f"{env_id} observes {space}, which has no fixed length; "
+            "gymnasium.wrappers.TransformObservation can make a vector of it"
+        )
+    # Copies, since some environments change one array in place. The bounds do not matter here.
+    flat = gym.spaces.Box(-np.inf, np.inf, flat.shape, np.float32)
+    return gym.wrappers.TransformObservation(env, lambda s: np.array(s, np.float32), flat)
+
+
+def rescale_actions(env, env_id):
+    """The environment with actions from [−1, 1], which are mapped to its bounds, and never beyond.
+
+    Dimensions without two finite bounds stay as they are. Raises Stop unless the space is a flat
+    Box of real numbers, with low < high.
+    """
+    space = env.action_space
+    wrapper = "gymnasium.wrappers.TransformAction"
+    if len(space.shape) != 1:
+        raise Stop(
+            f"the actions of {env_id} are an array of shape {space.shape}, not a vector: "
+            f"{wrapper} can reshape them"
+        )
+    if not np.issubdtype(space.dtype, np.floating):
+        raise Stop(
+            f"the actions of {env_id} are whole numbers ({space}): {wrapper} can make them "
+            "Discrete, which vpg.py, trpo.py and ppo.py take"
+        )
+    if (space.low >= space.high).any():
+        i = int(np.argmax(space.low >= space.high))
+        raise Stop(
+            f"action {i} of {env_id} has no room to move, from {space.low[i]} to {space.high[i]}: "
+            f"{wrapper} can leave it out"
+        )
+
+    bounded = is_bounded(space)
+    low = space.low.astype(np.float64)
+    high = space.high.astype(np.float64)
+    middle = np.where(bounded, low / 2 + high / 2, 0.0)
+    half = np.where(bounded, high / 2 - low / 2, 1.0)
+
+    def to_env(a):
+        # clipped, since noise exceeds [−1, 1], and so does rounding
+        return np.clip(middle + half * a, low, high).astype(space.dtype)
+
+    limit = np.where(bounded, np.float32(1), np.float32(np.inf))
+    return gym.wrappers.TransformAction(env, to_env, gym.spaces.Box(-limit, limit))
+
+
+def is_bounded(space):
+    """Which dimensions of a Box have two finite bounds; float32's largest number counts as none."""
+    largest = np.finfo(np.float32).max
+    return (space.low > -largest) & (space.high < largest)
+
+
+def time_limit(env):
+    """The steps after which an episode is cut, or None."""
+    for layer in layers(env):
+        if isinstance(layer, gym.wrappers.TimeLimit):
+            return layer._max_episode_steps
+    return None
+
+
+def layers(env):
+    """Yields the environment's wrappers, the outermost first, and then the environment itself."""
+    while isinstance(env, gym.Wrapper):
+        yield env
+        env = env.env
+    yield env
+
+
+def inner_spaces(space):
+    """Yields a space and all spaces inside it."""
+    yield space
+    children = []
+    if isinstance(space, gym.spaces.Dict):
+        children = space.spaces.values()
+    elif isinstance(space, gym.spaces.Tuple | gym.spaces.OneOf):
+        children = space.spaces
+    elif isinstance(space, gym.spaces.Sequence):
+        children = [space.feature_space]
+    for child in children:
+        yield from inner_spaces(child)
+
+
+# Random numbers -----------------------------------------------------------------------------------
+
+# What a seed is for. Together with --seed, and the rank or the step, it makes a stream of its own.
+TRAINING = 0
+TESTS = 1
+PLAY = 2
+
+
+def draw_seeds(n, *entropy):
+    """Returns n seeds that are unrelated, to each other and to those of any other entropy."""
+    return [int(x) for x in np.random.SeedSequence(entropy).generate_state(n)]
+
+
+def seed_globals(*entropy):
+    """Seeds torch, NumPy and Python's random."""
+    torch_seed, numpy_seed, python_seed = draw_seeds(3, 0, *entropy)
+    torch.manual_seed(torch_seed)
+    np.random.seed(numpy_seed)
+    random.seed(python_seed)
+
+
+def seed_env(env, *entropy):
+    """Seeds an environment, which resets it, and all of its spaces, each with a seed of its own."""
+    spaces = {}
+    for layer in layers(env):
+        for space in (layer.action_space, layer.observation_space):
+            spaces[id(space)] = space  # once, even if several layers share it
+    env_seed, *seeds = draw_seeds(1 + len(spaces), 1, *entropy)
+    for space, seed in zip(spaces.values(), seeds):
+        space.seed(seed)
+    env.reset(seed=env_seed)
+
+
+def seed_training(env, seed):
+    """Seeds the environment of this rank for training, and resets it."""
+    seed_env(env, TRAINING, seed, rank)
+
+
+@contextlib.contextmanager
+def test_streams(env, seed, step):
+    """Inside, all random numbers depend on seed and step alone; training's go on afterwards."""
+    before = get_random_state(env)  # spaces, too: both environments may share them
+    seed_globals(TESTS, seed, step)
+    seed_env(env, TESTS, seed, step)
+    try:
+        yield
+    finally:
+        set_random_state(env, before)
+
+
+def find_generators(env):
+    """Returns the random generators of an environment and of all its spaces, each once."""
+    found = [getattr(env.unwrapped, "np_random", None)]  # None: some have it only after a reset
+    for layer in layers(env):
+        for space in (layer.action_space, layer.observation_space):
+            found += [inner.np_random for inner in inner_spaces(space)]
+    once = {id(generator): generator for generator in found}
+    return list(once.values())
+
+
+def get_generator_state(generator):
+    """Returns a generator's state, or None if it is of an unknown kind."""
+    if isinstance(generator, np.random.Generator):
+        return generator.bit_generator.state
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state(legacy=False)
+    if isinstance(generator, random.Random):
+        return generator.getstate()
+    return None
+
+
+def set_generator_state(generator, state):
+    """Sets a generator to a state of get_generator_state, which may have passed through JSON."""
+    if isinstance(generator, np.random.Generator):
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
+    elif isinstance(generator, random.Random):
+        version, numbers, gauss = state
+        generator.setstate((version, tuple(numbers), gauss))
+
+
+def get_random_state(env):
+    """Returns the state of all random generators, as JSON: weights_only refuses NumPy's arrays."""
+    state = {
+        "torch": torch.get_rng_state().tolist(),
+        "numpy": np.random.get_state(legacy=False),
+        "python": random.getstate(),
+        "env": [get_generator_state(generator) for generator in find_generators(env)],
+    }
+    return json.dumps(state, default=np.ndarray.tolist)
+
+
+def set_random_state(env, text):
+    """Sets the random generators to a state that get_random_state returned."""
+    state = json.loads(text)
+    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
+    np.random.set_state(state["numpy"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    for generator, saved in zip(find_generators(env), state["env"]):
+        if saved is not None:
+            set_generator_state(generator, saved)
+
+
+# Running statistics of wrappers -------------------------------------------------------------------
+
+
+def find_statistics(env):
+    """Returns the objects that learn inside wrappers such as NormalizeObservation.
+
+    They are the attributes that end in _rms, each behind its wrapper, which may have a running
+    number of its own.
+    """
+    found = []
+    for layer in layers(env):
+        running = [x for name, x in vars(layer).items() if name.endswith("_rms")]
+        if running:
+            found += [layer, *running]
+    return found
+
+
+def get_statistics(env):
+    """Returns the numbers in find_statistics' objects, as JSON."""
+    state = []
+    for x in find_statistics(env):
+        numbers = {}
+        for name, value in vars(x).items():
+            is_number = isinstance(value, int | float | np.number | np.ndarray)
+            if is_number and np.asarray(value).dtype.kind in "iuf":  # not bool
+                numbers[name] = np.asarray(value).tolist()
+        state.append(numbers)
+    return json.dumps(state)
+
+
+def set_statistics(env, text):
+    """Sets the numbers in find_statistics' objects to what get_statistics returned."""
+    for x, numbers in zip(find_statistics(env), json.loads(text)):
+        for name, value in numbers.items():
+            old = getattr(x, name)
+            if isinstance(old, np.ndarray | np.number):
+                value = np.asarray(value, old.dtype)
+            setattr(x, name, value)
+
+
+def freeze_statistics(env):
+    """Ends the learning of an environment's wrappers: test episodes must not change anything."""
+    for x in find_statistics(env):
+        if hasattr(x, "update"):
+            x.update = lambda *args, **kwargs: None
+
+
+def copy_statistics(env, test_env):
+    """Gives the test environment the statistics of the training environment, and freezes them."""
+    set_statistics(test_env, get_statistics(env))
+    freeze_statistics(test_env)
 
 
 # Checks -------------------------------------------------------------------------------------------
+
+
+def check_common(args):
+    """Checks the arguments that all scripts have, and makes NumPy's numbers Python's.
+
+    Raises ValueError.
+    """
+    for name, x in vars(args).items():
+        if isinstance(x, np.generic | np.ndarray):
+            setattr(args, name, x.tolist())
+    args.hidden_sizes = tuple(int(n) for n in args.hidden_sizes)
+    check_range(args, 0, 2**32 - 1, "seed")
+    check_range(args, 0, 1, "gamma")
+    check_range(args, 1, np.inf, "total_timesteps", "steps_per_epoch")
+    check_range(args, 1, np.inf, "max_episode_steps", "hidden_sizes")
+
+    try:
+        kwargs = json.loads(args.env_kwargs)
+    except (TypeError, ValueError) as e:
+        raise ValueError(f"--env-kwargs must be JSON, like '{{\"enable_wind\": true}}': {e}") from e
+    if not isinstance(kwargs, dict):
+        raise ValueError(f"--env-kwargs must be a JSON object in braces, not {args.env_kwargs}")
+    for name in ("id", "max_episode_steps", "render_mode"):
+        if name in kwargs:
+            raise ValueError(f"--env-kwargs cannot set {name}")
 
 
 def check_range(args, low, high, *names):
@@ -173,6 +513,15 @@ def check_finite(step, values):
             raise FloatingPointError(f"{name} is NaN or infinite at step {step + first_row}")
 
 
+def check_memory(n_bytes, flag):
+    """Raises Stop if this machine has less memory than n_bytes."""
+    if hasattr(os, "sysconf"):  # not on Windows
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if n_bytes > there:
+            needed = f"{n_bytes / 1e9:,.0f} GB of memory, and this machine has {there / 1e9:,.0f}"
+            raise Stop(f"{flag} takes {needed}: choose a smaller one")
+
+
 # Logging ------------------------------------------------------------------------------------------
 
 
@@ -182,7 +531,7 @@ class Logger:
     script: the script's path; it is copied to the folder.
     columns: the names of all values that will be stored, besides the episodes' returns and lengths.
         Names that end in episodic_return get the columns _std, _min and _max as well.
-    env: the environment whose random generators belong to the checkpoint.
+    env: the training environment, whose random generators and statistics go into checkpoints.
     tracked: what else belongs to it, {name: object with state_dict() and load_state_dict()}. The
         checkpoint of a finished run leaves `buf` out, so that it is small to share.
 
@@ -228,11 +577,13 @@ class Logger:
         self.bar = tqdm(
             total=args.total_timesteps, initial=self.step, unit=" steps", disable=disable
         )
+        opened.callback(self.bar.close)
         self.writer = None
         if rank == 0:
             # TensorBoard drops what came after the checkpoint: the run writes it again.
             purge_step = self.step + 1 if args.resume else None
             self.writer = SummaryWriter(self.dir, purge_step=purge_step)
+            opened.callback(self.writer.close)
 
     def store(self, values):
         """Adds values, {column: number, list or tensor}, to the epoch's row, which has their mean.
@@ -342,6 +693,10 @@ class Logger:
             folder = new_folder(name.replace("/", "-").replace(":", "-"))
             (folder / self.script.name).write_bytes(self.script.read_bytes())
             write_config(folder, a, self.script)
+        generator = find_generators(self.env)[0]
+        if get_generator_state(generator) is None:
+            kind = type(generator).__name__
+            note(f"Note: a {kind} draws the environment's random numbers; resuming is not exact.")
         return gather(folder)[0]
 
     def _restore(self):
@@ -350,21 +705,26 @@ class Logger:
         for name, x in self.tracked.items():
             x.load_state_dict(state[name])
         set_random_state(self.env, state["rngs"][rank])
+        set_statistics(self.env, state["statistics"][rank])
         self.step = state["step"]
         self.epoch = state["epoch"]
         self.time = state["time"]
         if rank == 0:
             cut_progress(self.dir / "progress.csv", self.epoch)
+            update_copy(self.script, self.dir / self.script.name)
+            write_config(self.dir, self.args, self.script)
 
     def _save(self, finished):
         """Writes checkpoint.pt. A kill at any moment leaves the old file or the new one, whole."""
         self.saved = time.perf_counter()
         rngs = gather(get_random_state(self.env))
+        statistics = gather(get_statistics(self.env))
         if rank == 0:
             state = {
                 "script": self.script.name,
-                "args": vars(self.args),
+                "args": vars(replace(self.args, resume=None)),
                 "rngs": rngs,
+                "statistics": statistics,
                 "step": self.step,
                 "epoch": self.epoch,
                 "time": self.time + self.saved - self.started,
@@ -389,14 +749,41 @@ def new_folder(name):
 
 def write_config(folder, args, script):
     """Writes config.json: arguments, number of ranks, versions, and the script's git commit."""
-    with contextlib.chdir(script.resolve().parent):
-        commit = subprocess.getoutput("git describe --always --dirty --abbrev=40 --exclude=*")
-    config = {"args": vars(args), "ranks": size, "commit": commit, "python": sys.version}
+    config = {
+        "args": vars(replace(args, resume=None)),
+        "ranks": size,
+        "commit": read_commit(script.resolve().parent),
+        "python": sys.version,
+    }
     for module in ("gymnasium", "mujoco", "numpy", "torch"):
         if module in sys.modules:
             config[module] = sys.modules[module].__version__
     text = json.dumps(config, indent=2) + "\n"
     (folder / "config.json").write_text(text, encoding="utf-8")
+
+
+def read_commit(folder):
+    """The git commit of a folder, with -dirty behind it if files were changed; None outside git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def update_copy(script, copy):
+    """Replaces a resumed run's copy of the script, and says so, if the script was edited since."""
+    new = script.read_text(encoding="utf-8")
+    old = copy.read_text(encoding="utf-8") if copy.exists() else ""
+    if new != old:
+        diff = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
+        changes = [line for line in diff if line[0] in "+-" and not line.startswith(("+++", "---"))]
+        note(
+            f"Note: {script.name} is not as it was when this run began: {len(changes)} lines "
+            f"differ, the first is: {changes[0] if changes else 'a line ending'}"
+        )
+        copy.write_bytes(script.read_bytes())
 
 
 def cut_progress(path, epochs):
@@ -408,26 +795,6 @@ def cut_progress(path, epochs):
 
 
 # Checkpoints --------------------------------------------------------------------------------------
-
-
-def get_random_state(env):
-    """Returns the state of all random generators, as JSON: weights_only refuses NumPy's arrays."""
-    state = {
-        "torch": torch.get_rng_state().tolist(),
-        "numpy": np.random.get_state(legacy=False),
-        "env": env.unwrapped.np_random.bit_generator.state,
-        "actions": env.action_space.np_random.bit_generator.state,
-    }
-    return json.dumps(state, default=np.ndarray.tolist)
-
-
-def set_random_state(env, text):
-    """Sets the random generators to a state that get_random_state returned."""
-    state = json.loads(text)
-    torch.set_rng_state(torch.tensor(state["torch"], dtype=torch.uint8))
-    np.random.set_state(state["numpy"])
-    env.unwrapped.np_random.bit_generator.state = state["env"]
-    env.action_space.np_random.bit_generator.state = state["actions"]
 
 
 def write_checkpoint(run, state):
@@ -461,7 +828,7 @@ def parse(Args):
     if size != launched:
         raise Stop(
             f"{launched} processes cannot see each other: "
-            "mpi4py is missing, or the launcher is of another MPI"
+            "mpi4py is missing, or the launcher belongs to a different MPI library"
         )
     args = tyro.cli(Args, console_outputs=rank == 0)
     if getattr(args, "resume", None) is None:
@@ -480,10 +847,14 @@ def parse(Args):
     if replace(args, total_timesteps=saved.total_timesteps) != saved:
         allowed = "--total-timesteps is the only other flag allowed"
         raise Stop(f"--resume takes its arguments from the run; {allowed}")
-    buffer_is_gone = "buf" in state and state["buf"] is None
-    if state["step"] >= args.total_timesteps or buffer_is_gone:
+    if state["step"] >= args.total_timesteps:
         note(f"{args.resume} is finished, at {state['step']:,} steps.")
         sys.exit(0)
+    if "buf" in state and state["buf"] is None:
+        raise Stop(
+            f"{args.resume} is finished, and its replay buffer is gone: "
+            "it cannot train any longer; start a new run"
+        )
     return args
 
 
@@ -493,6 +864,9 @@ def main(train, Args):
     Errors become sentences. Under mpirun, a rank that fails takes the whole job down: the others
     would wait for it for ever.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # for terminals that do not know γ
     args = None
     try:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
@@ -518,6 +892,8 @@ def main(train, Args):
 
 def fail(complaint, code):
     """Prints the complaint and ends the program; under mpirun, the whole job."""
+    if rank > 0 and size == 1:
+        sys.exit(code)  # the launcher does not fit, and rank 0 says so
     if rank > 0:
         time.sleep(3)  # where all ranks complain alike, rank 0 ends the job before they repeat it
     name = f"{sys.argv[0]}, rank {rank}" if rank > 0 else sys.argv[0]
@@ -539,6 +915,8 @@ class Play:
     episodes: int = 10  # episodes to play
     stochastic: bool = False  # sample actions, as in training
     video: str | None = None  # MP4 file to write, in place of a window
+    window: bool = True  # open a window, where there is a display
+    trust: bool = False  # run the folder's copy of the script, although it is not the one here
 
     def __post_init__(self):
         check_range(self, 1, np.inf, "episodes")
@@ -546,43 +924,111 @@ class Play:
             raise ValueError("--video must be a file that ends in .mp4")
 
 
+@closing
 def play(args):
     """Rebuilds a run's agent and plays episodes."""
     state = read_checkpoint(args.run)
     if "ac" not in state:
         raise Stop(f"{args.run} holds no agent (ac)")
-    has_display = {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
-    window = has_display or sys.platform in ("darwin", "win32")
-    os.environ.setdefault("MUJOCO_GL", "glfw" if window else "egl")
-    render_mode = None
-    if args.video:
-        render_mode = "rgb_array"
-    elif window:
-        render_mode = "human"
-
-    # The copy in the run's folder: the script as it was when it ran.
-    script = runpy.run_path(str(Path(args.run, state["script"])))
+    script = load_script(Path(args.run), state["script"], args.trust)
     script_args = script["Args"](**state["args"])
-    env = script["make_env"](script_args, render_mode)
+    env = make_play_env(script["make_env"], script_args, args)
+    set_statistics(env, state["statistics"][0])
+    freeze_statistics(env)
+    seed_globals(PLAY, script_args.seed)
+    seed_env(env, PLAY, script_args.seed)
     ac = script["ActorCritic"](env.observation_space, env.action_space, script_args)
     ac.load_state_dict(state["ac"])
 
     film = None
     if args.video:
-        fps = env.metadata.get("render_fps", 30)
+        take_picture(env)  # before a file is made
+        fps = env.metadata.get("render_fps") or 30
         film = imageio.get_writer(args.video, fps=fps, macro_block_size=2)
+        opened.callback(film.close)
+    returns = []
+    lengths = []
     for episode in range(args.episodes):
-        s, _ = env.reset(seed=episode)
-        ep_ret = 0.0
+        s, _ = env.reset()
+        ep_ret, ep_len = 0.0, 0
         ended = False
         while not ended:
             a = script["get_action"](ac, s, deterministic=not args.stochastic)
             s, r, d, truncated, _ = env.step(a)
-            ep_ret += r
             ended = d or truncated
+            ep_ret += r
+            ep_len += 1
             if film:
-                film.append_data(env.render())
-        print(f"episode {episode + 1}: return {ep_ret:.1f}", flush=True)
+                film.append_data(take_picture(env))
+        print(f"episode {episode + 1}: return {ep_ret:.1f}, {ep_len} steps", flush=True)
+        returns.append(ep_ret)
+        lengths.append(ep_len)
+    print(f"return {np.mean(returns):.1f} ± {np.std(returns):.1f}, ", end="")
+    print(f"length {np.mean(lengths):.1f} ± {np.std(lengths):.1f} (mean ± standard deviation)")
+
+
+def load_script(run, name, trust):
+    """Runs a run's script and returns its names. Raises Stop if it is not the one beside logx.py.
+
+    To run a script from somebody else's folder is to run somebody else's code.
+    """
+    copy = run / Path(name).name
+    here = Path(__file__).resolve().parent / copy.name
+    if not copy.is_file():
+        copy = here
+    if not copy.is_file():
+        raise Stop(f"there is no {name}, neither in {run} nor beside logx.py")
+    same = here.is_file() and here.read_bytes() == copy.read_bytes()
+    if not same and not trust:
+        raise Stop(
+            f"{copy} is not the same as {here.name} beside logx.py; "
+            "if you trust it, --trust runs it, as it was when the agent was trained"
+        )
+    return runpy.run_path(str(copy))
+
+
+def make_play_env(make_env, script_args, args):
+    """Makes the environment with a way to show it: pictures for --video, a window, or none."""
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform in ("darwin", "win32"):
+        display = "the screen"
+    works = bool(display) and display_answers()
+    os.environ.setdefault("MUJOCO_GL", "glfw" if works else "egl")
+
+    env = make_env(script_args)
+    modes = env.metadata.get("render_modes") or []
+    mode = None
+    if args.video:
+        mode = "rgb_array"
+        if mode not in modes:
+            raise Stop(f"{script_args.env_id} cannot be filmed: it has no render mode rgb_array")
+    elif args.window and display and "human" in modes:
+        mode = "human"
+        if not works:
+            raise Stop(f"the display {display} does not answer; --no-window prints returns only")
+    if mode is None:
+        return env
+    close_env(env)  # it was made to ask for its render modes
+    opened_envs.clear()
+    return make_env(script_args, mode)
+
+
+def display_answers():
+    """Whether a window can be opened. MuJoCo would end the process where it cannot."""
+    try:
+        import glfw
+    except ImportError:  # no MuJoCo, and others say so themselves
+        return True
+    with warnings.catch_warnings(action="ignore"):
+        return bool(glfw.init())
+
+
+def take_picture(env):
+    """A frame of the film, (height, width, 3). Raises Stop if the environment gives none."""
+    frame = env.render()
+    if not isinstance(frame, np.ndarray):
+        raise Stop("the environment renders no pictures, so there is no film to write")
+    return frame
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ import logx
 @dataclass
 class Args:
     env_id: str = "HalfCheetah-v4"  # Gymnasium environment
+    env_kwargs: str = "{}"  # the environment's own arguments, as JSON
     seed: int = 0  # random seed
     exp_name: str = Path(__file__).stem  # experiment name, part of the run folder's name
     total_timesteps: int = 1_000_000  # total environment steps; the last episode runs to its end
@@ -69,29 +70,26 @@ class Args:
     policy_delay: int = 2  # Q updates per update of the policy and the targets
 
     def __post_init__(self):
-        logx.check_range(self, 0, 1, "gamma", "polyak")
-        logx.check_range(self, 0, 2**32 - 1, "seed")
+        logx.check_common(self)
+        logx.check_range(self, 0, 1, "polyak")
         logx.check_range(self, 0, np.inf, "pi_lr", "q_lr")
         logx.check_range(self, 0, np.inf, "start_steps", "update_after", "num_test_episodes")
-        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch")
-        logx.check_range(self, 1, np.inf, "max_episode_steps", "hidden_sizes")
         logx.check_range(self, 1, 10**8, "replay_size", "batch_size", "policy_delay")
         logx.check_range(self, 0, np.inf, "act_noise", "target_noise", "noise_clip")
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions rescaled to [−1, 1], so that nothing else needs its bounds."""
+    """The environment with actions from [−1, 1], so that nothing else needs to know its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
-    flat_box = isinstance(space, gym.spaces.Box) and len(space.shape) == 1
-    if not flat_box or not np.isfinite([space.low, space.high]).all():
-        needs = "a Box of actions with finite bounds"
-        raise logx.Stop(f"td3.py needs {needs}, not {space}; ppo.py takes Discrete, too")
-    if env.spec.max_episode_steps is None:
-        raise logx.Stop(
-            f"{args.env_id} has no time limit, so an episode may never end: set --max-episode-steps"
-        )
-    return gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
+    if not isinstance(space, gym.spaces.Box):
+        raise logx.Stop(f"td3.py needs a Box of actions, not {space}; ppo.py takes Discrete, too")
+    if not logx.is_bounded(space).all():
+        raise logx.Stop(f"td3.py needs actions with finite bounds, not {space}; ppo.py does not")
+    if logx.time_limit(env) is None:
+        may_last = "has no time limit, so an episode may never end"
+        raise logx.Stop(f"{args.env_id} {may_last}: set --max-episode-steps")
+    return logx.rescale_actions(env, args.env_id)
 
 
 def mlp(sizes, activation):
@@ -142,6 +140,7 @@ class ReplayBuffer:
     """The last `capacity` transitions."""
 
     def __init__(self, obs_dim, act_dim, capacity):
+        logx.check_memory(4 * capacity * (2 * obs_dim + act_dim + 2), "--replay-size")
         self.s = np.zeros((capacity, obs_dim), np.float32)
         self.a = np.zeros((capacity, act_dim), np.float32)
         self.r = np.zeros(capacity, np.float32)
@@ -214,7 +213,7 @@ def compute_loss_pi(ac, batch, args):
 
 
 def update_q(ac, ac_targ, batch, args, q_optimizer):
-    """(12) (13) One gradient step of the Q-functions. Returns what to log."""
+    """(12) (13) One gradient step of Q. Returns what to log."""
     y = compute_targets(ac, ac_targ, batch, args)  # (12)
     loss_q, info = compute_loss_q(ac, batch, y)  # (13)
     q_optimizer.zero_grad()
@@ -241,34 +240,36 @@ def update_targets(ac, ac_targ, polyak):
 
 def evaluate(ac, env, args, step):
     """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
-    seed = int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0])
     returns = []
     lengths = []
-    for _ in range(args.num_test_episodes):
-        s, _ = env.reset(seed=seed)
-        seed = None  # only the first reset is seeded
-        ended, ep_ret, ep_len = False, 0.0, 0
-        while not ended:
-            a = get_action(ac, s, deterministic=True)
-            s, r, d, truncated, _ = env.step(a)
-            ended = d or truncated
-            ep_ret += r
-            ep_len += 1
-        returns.append(ep_ret)
-        lengths.append(ep_len)
+    with logx.test_streams(env, args.seed, step):
+        for _ in range(args.num_test_episodes):
+            s, _ = env.reset()
+            ep_ret, ep_len = 0.0, 0
+            ended = False
+            while not ended:
+                a = get_action(ac, s, deterministic=True)
+                s, r, d, truncated, _ = env.step(a)
+                ended = d or truncated
+                ep_ret += r
+                ep_len += 1
+            returns.append(ep_ret)
+            lengths.append(ep_len)
     return {"eval/episodic_return": returns, "eval/episodic_length": lengths}
 
 
+@logx.closing
 def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
         seeds = "for s in 1 2; do python td3.py --seed $s & done"
         raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+    logx.setup()
     env = make_env(args)
-    test_env = make_env(args)
-    logx.setup(args.seed)
-    env.reset(seed=args.seed)
-    env.action_space.seed(args.seed)
+    test_env = None
+    if args.num_test_episodes > 0:
+        test_env = make_env(args)
+    logx.seed_training(env, args.seed)
     obs_dim = env.observation_space.shape[0]
     act_dim = env.action_space.shape[0]
 
@@ -286,6 +287,7 @@ def train(args):
     logger = logx.Logger(args, __file__, columns, env, tracked)
     step = logger.step
     s, _ = env.reset()
+    logx.check_finite(step, {"the observation at reset": [s]})
     ep_ret, ep_len = 0.0, 0
     while step < args.total_timesteps or ep_len > 0:  # (3)
         # act, first at random
@@ -318,9 +320,12 @@ def train(args):
         logger.episode(step, ep_ret, ep_len)
         epoch_ends = step // args.steps_per_epoch > logger.step // args.steps_per_epoch
         if epoch_ends or step >= args.total_timesteps:
-            logger.store(evaluate(ac, test_env, args, step))
+            if test_env is not None:
+                logx.copy_statistics(env, test_env)
+                logger.store(evaluate(ac, test_env, args, step))
             logger.end_epoch(step)
         s, _ = env.reset()  # (16)
+        logx.check_finite(step, {"the observation at reset": [s]})
         ep_ret, ep_len = 0.0, 0
     return logger.dir
 

@@ -41,6 +41,7 @@ import logx
 @dataclass
 class Args:
     env_id: str = "HalfCheetah-v4"  # Gymnasium environment
+    env_kwargs: str = "{}"  # the environment's own arguments, as JSON
     seed: int = 0  # random seed
     exp_name: str = Path(__file__).stem  # experiment name, part of the run folder's name
     total_timesteps: int = 1_000_000  # total environment steps; the last epoch runs to its end
@@ -59,24 +60,22 @@ class Args:
     backtrack_coeff: float = 0.8  # β: size of each of these steps, relative to the one before
 
     def __post_init__(self):
-        logx.check_range(self, 0, 1, "gamma", "lam", "backtrack_coeff")
-        logx.check_range(self, 0, 2**32 - 1, "seed")
+        logx.check_common(self)
+        logx.check_range(self, 0, 1, "lam", "backtrack_coeff")
         logx.check_range(self, 0, np.inf, "vf_lr", "train_v_iters", "delta", "damping_coeff")
-        logx.check_range(self, 1, np.inf, "total_timesteps", "steps_per_epoch")
-        logx.check_range(self, 1, np.inf, "max_episode_steps", "hidden_sizes")
         logx.check_range(self, 1, np.inf, "cg_iters", "backtrack_iters")
 
 
 def make_env(args, render_mode=None):
-    """The environment; Box actions are clipped to its bounds, but stored as they were sampled."""
+    """The environment; Box actions from [−1, 1], but stored as they were sampled."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
-    if isinstance(space, gym.spaces.Discrete) and space.start == 0:
+    if isinstance(space, gym.spaces.Discrete):
         return env
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1:
-        return gym.wrappers.ClipAction(env)
-    needs = "a flat Box or a Discrete space (from 0) of actions"
-    raise logx.Stop(f"trpo.py needs {needs}, not {space}; no script here supports it")
+    if isinstance(space, gym.spaces.Box):
+        return logx.rescale_actions(env, args.env_id)
+    wrapper = "gymnasium.wrappers.TransformAction can make it one of them"
+    raise logx.Stop(f"trpo.py needs a Box or Discrete space of actions, not {space}: {wrapper}")
 
 
 def mlp(sizes, activation):
@@ -199,6 +198,24 @@ def get_action(ac, s, deterministic=False):
     if deterministic:
         return act(s, 0.0)
     return act(s, ac.pi.noise(1)[0])
+
+
+def check_snapshot(pi, obs_dim):
+    """(3) Raises Stop unless snapshot and forward are the same policy, noise included."""
+    s = torch.randn(1000, obs_dim)
+    noise = pi.noise(1000)
+    act = snapshot(pi)
+    a = np.array([act(s[i].numpy(), noise[i]) for i in range(1000)])
+    with torch.no_grad():
+        dist = pi(s)
+    if isinstance(pi, GaussianActor):
+        same = np.allclose(a - noise, dist.mean, atol=1e-3)
+        same &= np.allclose(noise.std(axis=0), dist.stddev, rtol=0.2)
+    else:
+        scores = dist.logits.numpy() + noise
+        same = np.allclose(scores[np.arange(1000), a], scores.max(axis=1), atol=1e-3)
+    if not same:
+        raise logx.Stop("snapshot() and noise() do not act as forward() says: edit all of them")
 
 
 def compute_returns(r, v2, d, end, gamma):
@@ -355,25 +372,25 @@ def update_v(ac, batch, args, v_optimizer):
     return {**info, "losses/delta_v": loss_new - info["losses/v"]}
 
 
+@logx.closing
 def train(args):
     """Trains an agent; returns the run's folder."""
     if args.steps_per_epoch % logx.size:
         shared = f"cannot be shared evenly by {logx.size} processes"
         raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} {shared}")
     steps = args.steps_per_epoch // logx.size
-    seed = args.seed + 10_000 * logx.rank
+    logx.setup()
     env = make_env(args)
-    if steps < (env.spec.max_episode_steps or 0):
+    if steps < (logx.time_limit(env) or 0):
         logx.note(
             "Note: episodes cut by an epoch's end are not logged; "
             "a larger --steps-per-epoch cuts fewer"
         )
-    logx.setup(seed)
-    env.reset(seed=seed)
-    env.action_space.seed(seed)
+    logx.seed_training(env, args.seed)
 
     ac = ActorCritic(env.observation_space, env.action_space, args)  # (1)
     logx.broadcast(ac)
+    check_snapshot(ac.pi, env.observation_space.shape[0])
     v_optimizer = torch.optim.Adam(ac.v.parameters(), lr=args.vf_lr, fused=True)
     buf = PathBuffer(env.observation_space, env.action_space, steps)
 
@@ -392,6 +409,7 @@ def train(args):
         for t in range(steps):  # (3)
             if end:
                 s, _ = env.reset()
+                logx.check_finite(step + t * logx.size, {"the observation at reset": [s]})
                 ep_ret, ep_len = 0.0, 0
             a = act(s, noise[t])
             s2, r, d, truncated, _ = env.step(a)

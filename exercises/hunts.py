@@ -26,7 +26,7 @@ MUTANTS = ROOT / "tests" / "mutants"
 TESTS = [
     "tests/test_losses.py",
     "tests/test_trpo.py",
-    "tests/test_properties.py",
+    "tests/test_whole_runs.py",
     "tests/test_against_sb3.py",
 ]
 SECONDS = 120  # for the tests of a fixed script, which take about 5

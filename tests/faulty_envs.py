@@ -12,7 +12,9 @@ class Faulty(gym.Env):
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
     def __init__(self, fault=None, at=137, discrete=False, render_mode=None):
-        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.action_space = (
+            gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (2,), np.float32)
+        )
         self.fault, self.at, self.n = fault, at, 0
 
     def reset(self, seed=None, options=None):
@@ -40,7 +42,9 @@ class Corridor(gym.Env):
     observation_space = gym.spaces.Box(0, 5, (1,), np.float32)
 
     def __init__(self, discrete=True, render_mode=None):
-        self.action_space = gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (1,), np.float32)
+        self.action_space = (
+            gym.spaces.Discrete(2) if discrete else gym.spaces.Box(-1, 1, (1,), np.float32)
+        )
         self.discrete, self.s = discrete, np.zeros(1, np.float32)
 
     def reset(self, seed=None, options=None):

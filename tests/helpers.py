@@ -13,30 +13,44 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.scripts import OFF_POLICY, ON_POLICY, SCRIPTS
+
 ROOT = Path(__file__).parent.parent
-ON_POLICY, OFF_POLICY = ["vpg", "trpo", "ppo"], ["ddpg", "td3", "sac"]
-SCRIPTS = ON_POLICY + OFF_POLICY
 
 # a run of about a second, several epochs long; numbers that a test gives after these win
 TINY = dict.fromkeys(ON_POLICY, "--steps-per-epoch 200 --total-timesteps 600 --train-v-iters 5")
 TINY |= dict.fromkeys(
-    OFF_POLICY, "--steps-per-epoch 200 --total-timesteps 600 --start-steps 100 --update-after 250 --num-test-episodes 1"
+    OFF_POLICY,
+    "--steps-per-epoch 200 --total-timesteps 600 --start-steps 100 --update-after 250 --num-test-episodes 1",
 )
-TINY = {name: f"--env-id Pendulum-v1 --max-episode-steps 50 --hidden-sizes 8 {TINY[name]}".split() for name in SCRIPTS}
+TINY = {
+    name: f"--env-id Pendulum-v1 --max-episode-steps 50 --hidden-sizes 8 {TINY[name]}".split()
+    for name in SCRIPTS
+}
 
 
 def start(script, *args, cwd, mpi=0, env=None):
     """A script of the repository (or any, by absolute path), started from a folder, under mpirun if mpi > 0."""
     command = [sys.executable, str(ROOT / script), *map(str, args)]
     if mpi:
-        mpirun = shutil.which("mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+        mpirun = shutil.which(
+            "mpirun", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        )
         if not mpirun:
             pytest.skip("there is no mpirun")
         command = [mpirun, "-np", str(mpi), *command]
-    dropped = {"PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY"}  # a user has no path set; and no window shall open
+    dropped = {
+        "PYTHONPATH",
+        "DISPLAY",
+        "WAYLAND_DISPLAY",
+    }  # a user has no path set; and no window shall open
     env = {k: v for k, v in os.environ.items() if k not in dropped} | (env or {})
-    ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may inherit "ignore"
-    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ctrl_c = partial(
+        signal.signal, signal.SIGINT, signal.SIG_DFL
+    )  # what runs in the background may inherit "ignore"
+    pipes = dict(
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     return subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=ctrl_c, **pipes)
 
 

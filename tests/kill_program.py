@@ -18,8 +18,16 @@ import torch
 import logx
 
 ON_POLICY = dict(steps_per_epoch=200, total_timesteps=12_000, hidden_sizes=(16,), train_v_iters=10)
-OFF_POLICY = dict(steps_per_epoch=200, total_timesteps=3_000, hidden_sizes=(16,), start_steps=300, update_after=200)
-FLAGS = dict.fromkeys(["vpg", "trpo", "ppo"], ON_POLICY) | dict.fromkeys(["ddpg", "td3", "sac"], OFF_POLICY)
+OFF_POLICY = dict(
+    steps_per_epoch=200,
+    total_timesteps=3_000,
+    hidden_sizes=(16,),
+    start_steps=300,
+    update_after=200,
+)
+FLAGS = dict.fromkeys(["vpg", "trpo", "ppo"], ON_POLICY) | dict.fromkeys(
+    ["ddpg", "td3", "sac"], OFF_POLICY
+)
 
 
 def killed_save(state, f):
@@ -67,7 +75,9 @@ def main(name, kills):
     script = importlib.import_module(name)
     Path("whole").mkdir()
     begin = time.monotonic()
-    assert os.waitpid(child(script, "whole", name, in_save=False), 0)[1] == 0, Path("whole/log.txt").read_text()
+    assert os.waitpid(child(script, "whole", name, in_save=False), 0)[1] == 0, Path(
+        "whole/log.txt"
+    ).read_text()
     whole = time.monotonic() - begin
     signals, in_saves, ends = 0, 0, []
     while signals < kills:  # a run that came to its end before the last kill is followed by another
@@ -77,7 +87,9 @@ def main(name, kills):
         while status != 0:
             in_save = signals < kills and signals % 3 == 2
             if not list(folder.glob("runs/*/checkpoint.pt")):
-                for run in folder.glob("runs/*"):  # killed before its first checkpoint: nothing to go on with
+                for run in folder.glob(
+                    "runs/*"
+                ):  # killed before its first checkpoint: nothing to go on with
                     run.rename(folder / f"{run.name}-{signals}")
             pid = child(script, folder, name, in_save)
             if signals < kills and not in_save:

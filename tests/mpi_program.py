@@ -45,7 +45,13 @@ class OnRankOne(gym.Env):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "nan":
                 r = np.nan
-        return self.observation_space.sample(), r, self.t == 20 and self.fault != "endless", False, {}
+        return (
+            self.observation_space.sample(),
+            r,
+            self.t == 20 and self.fault != "endless",
+            False,
+            {},
+        )
 
 
 gym.register("OnRankOne-v0", OnRankOne)
@@ -58,14 +64,20 @@ def make(script, rows, hidden_sizes=(8,)):
     torch.manual_seed(0)
     ac = script.ActorCritic(observations, actions, args).double()
     torch.manual_seed(1 + logx.rank)
-    s, ret, adv = torch.randn(rows, 3).double(), torch.randn(rows).double(), torch.randn(rows).double()
+    s, ret, adv = (
+        torch.randn(rows, 3).double(),
+        torch.randn(rows).double(),
+        torch.randn(rows).double(),
+    )
     a = ac.pi(s).sample()
     return args, ac, (s, a, ret, adv, ac.pi(s).log_prob(a).detach())
 
 
 def update(script, args, ac, batch):
     """The parameters after one update of policy and value function."""
-    pi_optimizer = [] if script.__name__ == "trpo" else [torch.optim.Adam(ac.pi.parameters(), lr=1e-2)]
+    pi_optimizer = (
+        [] if script.__name__ == "trpo" else [torch.optim.Adam(ac.pi.parameters(), lr=1e-2)]
+    )
     script.update_pi(ac, batch, args, *pi_optimizer)
     script.update_v(ac, batch, args, torch.optim.Adam(ac.v.parameters(), lr=1e-2))
     return torch.nn.utils.parameters_to_vector(ac.parameters()).detach()
@@ -107,7 +119,11 @@ def check_same_parameters(name):
         end_epoch(logger, step)
 
     logx.Logger.end_epoch = compare
-    script.train(script.Args(env_id="Pendulum-v1", total_timesteps=4800, steps_per_epoch=1200, hidden_sizes=(16,)))
+    script.train(
+        script.Args(
+            env_id="Pendulum-v1", total_timesteps=4800, steps_per_epoch=1200, hidden_sizes=(16,)
+        )
+    )
     assert len(epochs) == 4 and not torch.equal(epochs[0], epochs[-1])
 
 

@@ -22,13 +22,20 @@ def build(folder):
     with FileLock(folder.with_suffix(".lock")):
         if not result.exists():
             line = re.search(
-                r"^\.venv/bin/python (-m sphinx .*) docs docs/_build$", (ROOT / "README.md").read_text(), re.M
+                r"^\.venv/bin/python (-m sphinx .*) docs docs/_build$",
+                (ROOT / "README.md").read_text(),
+                re.M,
             )
             start = os.times()
             command = [sys.executable, *shlex.split(line[1]), "-q", "docs", str(folder)]
             done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
             end = os.times()  # of a processor, so that a busy machine does not count
-            seconds = end.children_user + end.children_system - start.children_user - start.children_system
+            seconds = (
+                end.children_user
+                + end.children_system
+                - start.children_user
+                - start.children_system
+            )
             result.write_text(f"{done.returncode}\n{seconds}\n{done.stdout}{done.stderr}")
     code, seconds, messages = result.read_text().split("\n", 2)
     return int(code), messages, float(seconds)

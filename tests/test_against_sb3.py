@@ -23,6 +23,7 @@ DDPG, TD3, SAC
 - SAC's log π(a|s): SB3 adds 1e-6 in log(1 − a² + 1e-6), against log 0. Ours is written so that it needs nothing.
 - SAC's order: SB3 steps α first, but goes on with the α from before. It is the same as α last, as in ours.
 VPG (A2C in SB3), PPO, TRPO
+- Bounds: SB3 only clips actions to them. Ours maps [−1, 1] to them; here SB3 gets an environment that does, too.
 - λ < 1: SB3 fits V to Â + V, the λ-returns, ours to rewards-to-go, as the pseudocode says. At λ = 1 they are equal.
 - Normalised advantages: SB3 divides by the standard deviation of the sample, ours by that of the population.
 - Gradient clipping: SB3's A2C and PPO clip the norm over both networks. Ours do not clip.
@@ -62,7 +63,9 @@ import td3
 import trpo
 import vpg
 
-pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # Gymnasium's, at a float64 Box
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:overflow encountered in cast"
+)  # Gymnasium's, at a float64 Box
 
 GAMMA, PI_LR, Q_LR, VF_LR = 0.97, 0.01, 0.02, 0.03
 received = []  # the actions that reached the environment
@@ -97,7 +100,9 @@ gym.register("TinyDiscrete-v0", Tiny, max_episode_steps=5, kwargs={"discrete": T
 def float64(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # for runs/
     # SB3 casts observations to float32 here
-    monkeypatch.setattr("stable_baselines3.common.policies.preprocess_obs", lambda s, *_, **__: s.double())
+    monkeypatch.setattr(
+        "stable_baselines3.common.policies.preprocess_obs", lambda s, *_, **__: s.double()
+    )
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
@@ -110,7 +115,9 @@ def close(ours, theirs):
 
 
 def arrays_to_float64(buf):
-    vars(buf).update({name: x.astype(np.float64) for name, x in vars(buf).items() if isinstance(x, np.ndarray)})
+    vars(buf).update(
+        {name: x.astype(np.float64) for name, x in vars(buf).items() if isinstance(x, np.ndarray)}
+    )
 
 
 class Replay64(ReplayBuffer):
@@ -146,15 +153,26 @@ def networks(model, targets=False):
         log_std = [net.log_std] if hasattr(net, "log_std") else []
         pi = [*log_std, *mlp.policy_net.parameters(), *net.action_net.parameters()]
         return {"pi": pi, "v": [*mlp.value_net.parameters(), *net.value_net.parameters()]}
-    qs = [list(q.parameters()) for q in (model.critic_target if targets else model.critic).q_networks]
+    qs = [
+        list(q.parameters()) for q in (model.critic_target if targets else model.critic).q_networks
+    ]
     nets = dict(zip(["q"] if len(qs) == 1 else ["q1", "q2"], qs))
     if not isinstance(model, sb3.SAC):
         return nets | {"pi": list((model.actor_target if targets else model.actor).parameters())}
     if targets:
         return nets
     pi, alpha = model.actor, model.log_ent_coef
-    heads = [pi.mu.weight, pi.log_std.weight, pi.mu.bias, pi.log_std.bias]  # in ours they are the halves of one layer
-    return nets | {"pi": [*pi.latent_pi.parameters(), *heads]} | ({} if alpha is None else {"log_alpha": [alpha]})
+    heads = [
+        pi.mu.weight,
+        pi.log_std.weight,
+        pi.mu.bias,
+        pi.log_std.bias,
+    ]  # in ours they are the halves of one layer
+    return (
+        nets
+        | {"pi": [*pi.latent_pi.parameters(), *heads]}
+        | ({} if alpha is None else {"log_alpha": [alpha]})
+    )
 
 
 def parameters(ac, name):
@@ -170,14 +188,19 @@ def copy_weights(model, ac):
 def make_model(cls, env_id="Tiny-v0", **knobs):
     """SB3's algorithm in float64, with wide weights, and with a learning rate for each network."""
     knobs |= dict(gamma=GAMMA, policy_kwargs={"net_arch": [8, 6]}, seed=0, device="cpu")
-    model = cls("MlpPolicy", gym.make(env_id), **knobs)
+    env = gym.make(env_id)
+    if cls in (sb3.A2C, sb3.PPO, TRPO) and isinstance(env.action_space, gym.spaces.Box):
+        env = gym.wrappers.RescaleAction(env, -1.0, 1.0)
+    model = cls("MlpPolicy", env, **knobs)
     model.env.buf_rews = model.env.buf_rews.astype(np.float64)
     for p in model.policy.parameters():
         p.data += 0.3 * torch.randn_like(p)
     model._update_learning_rate = lambda optimizers: None  # it would set one for all
     if hasattr(model, "rollout_buffer"):  # one Adam with torch's epsilon, for A2C too
         pi, v = networks(model).values()
-        model.policy.optimizer = torch.optim.Adam([{"params": pi, "lr": PI_LR}, {"params": v, "lr": VF_LR}])
+        model.policy.optimizer = torch.optim.Adam(
+            [{"params": pi, "lr": PI_LR}, {"params": v, "lr": VF_LR}]
+        )
         return model
     for name, lr in [("actor", PI_LR), ("critic", Q_LR)]:
         getattr(model, name).optimizer.param_groups[0]["lr"] = lr
@@ -207,7 +230,9 @@ def recording(m):
     rec = SimpleNamespace(steps=defaultdict(list))
 
     def hook(optimizer, args, kwargs):
-        for p in [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]:
+        for p in [
+            p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]:
             rec.steps[p].append(torch.stack([p.grad.flatten(), p.detach().flatten()]))
 
     received.clear()
@@ -265,9 +290,20 @@ def run_ours(script, model, **knobs):
         rec.torch = TorchSpy()
         m.setattr(script, "torch", rec.torch)
         m.setattr(script, "np", NumpySpy())
-        m.setattr(script, "make_env", lambda args: gym.wrappers.DtypeObservation(make_env(args), np.float64))
+        m.setattr(
+            script,
+            "make_env",
+            lambda args: gym.wrappers.DtypeObservation(make_env(args), np.float64),
+        )
         m.setattr(script, "ActorCritic", lambda *args: copy_weights(model, ActorCritic(*args)))
-        for name in ("ActorCritic", "compute_targets", "compute_batch", "conjugate_gradient", "update_pi"):
+        m.setattr(script, "check_snapshot", lambda *args: None, raising=False)  # draws noise
+        for name in (
+            "ActorCritic",
+            "compute_targets",
+            "compute_batch",
+            "conjugate_gradient",
+            "update_pi",
+        ):
             if hasattr(script, name):
                 setattr(rec, name, spy(m, script, name))
         script.train(script.Args(gamma=GAMMA, hidden_sizes=(8, 6), **knobs))
@@ -288,9 +324,13 @@ def run_theirs(model, ours):
 
     with pytest.MonkeyPatch.context() as m, recording(m) as rec:
         m.setattr("torch.distributions.normal._standard_normal", standard_normal)
-        m.setattr(np.random, "normal", lambda mu, sigma: mu + sigma * next(acting).numpy())  # NormalActionNoise
+        m.setattr(
+            np.random, "normal", lambda mu, sigma: mu + sigma * next(acting).numpy()
+        )  # NormalActionNoise
         if type(model) is sb3.TD3:  # DDPG's is clipped to 0
-            m.setattr(torch.Tensor, "normal_", lambda x, mu, sigma: x.copy_(mu + sigma * next(learning)))
+            m.setattr(
+                torch.Tensor, "normal_", lambda x, mu, sigma: x.copy_(mu + sigma * next(learning))
+            )
         if type(model) is TRPO:  # the noise at which its conjugate gradient starts
             m.setattr(torch, "randn_like", torch.zeros_like)
         sample = "stable_baselines3.common.distributions.CategoricalDistribution.sample"
@@ -316,9 +356,13 @@ def run_theirs(model, ours):
 )
 def test_off_policy(script, cls, knobs, their_knobs):
     n = 28  # steps, and updates
-    knobs = knobs | dict(env_id="Tiny-v0", total_timesteps=n, start_steps=0, update_after=0, num_test_episodes=0)
+    knobs = knobs | dict(
+        env_id="Tiny-v0", total_timesteps=n, start_steps=0, update_after=0, num_test_episodes=0
+    )
     knobs |= dict(polyak=0.9, pi_lr=PI_LR, q_lr=Q_LR, batch_size=16, replay_size=100)
-    their_knobs = their_knobs | dict(tau=1 - 0.9, batch_size=16, replay_buffer_class=Replay64, buffer_size=100)
+    their_knobs = their_knobs | dict(
+        tau=1 - 0.9, batch_size=16, replay_buffer_class=Replay64, buffer_size=100
+    )
     their_knobs |= dict(train_freq=(1, "episode"), gradient_steps=-1, learning_starts=0)
     if script is not sac:
         knobs["act_noise"] = 0.5
@@ -336,10 +380,16 @@ def test_off_policy(script, cls, knobs, their_knobs):
     close(ours.actions, theirs.actions)
     assert model.replay_buffer.dones.sum() == 6 and model.replay_buffer.timeouts.sum() == 3
     assert len(ours.compute_targets) == n
-    for (_, _, batch, _, _), x in zip(ours.compute_targets, model.replay_buffer.batches, strict=True):
-        for a, b in zip(batch, (x.observations, x.actions, x.rewards, x.next_observations, x.dones), strict=True):
+    for (_, _, batch, _, _), x in zip(
+        ours.compute_targets, model.replay_buffer.batches, strict=True
+    ):
+        for a, b in zip(
+            batch, (x.observations, x.actions, x.rewards, x.next_observations, x.dones), strict=True
+        ):
             close(a, b.reshape(a.shape))
-    targets = theirs.mse_loss[:: len(model.critic.q_networks)]  # SB3 computes one loss for each critic
+    targets = theirs.mse_loss[
+        :: len(model.critic.q_networks)
+    ]  # SB3 computes one loss for each critic
     close([y for *_, y in ours.compute_targets], [y.flatten() for _, y, _ in targets])
 
     losses = theirs.losses
@@ -370,7 +420,9 @@ def test_sac_log_probability(monkeypatch):
     model.actor.action_dist.epsilon = 0
     model.actor.log_std.weight.data *= 200
     space = model.action_space
-    ac = copy_weights(model, sac.ActorCritic(model.observation_space, space, sac.Args(hidden_sizes=(8, 6))))
+    ac = copy_weights(
+        model, sac.ActorCritic(model.observation_space, space, sac.Args(hidden_sizes=(8, 6)))
+    )
     s, noise = torch.randn(500, 3), torch.randn(500, 2)
     monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
     monkeypatch.setattr("torch.distributions.normal._standard_normal", lambda *_, **__: noise)
@@ -385,7 +437,12 @@ def test_sac_log_probability(monkeypatch):
 @pytest.mark.parametrize("script", [vpg, ppo, trpo])
 @pytest.mark.parametrize(
     ("env_id", "steps", "lam"),
-    [("Tiny-v0", 23, 1.0), ("Tiny-v0", 28, 1.0), ("Tiny-v0", 26, 0.9), ("TinyDiscrete-v0", 26, 1.0)],
+    [
+        ("Tiny-v0", 23, 1.0),
+        ("Tiny-v0", 28, 1.0),
+        ("Tiny-v0", 26, 0.9),
+        ("TinyDiscrete-v0", 26, 1.0),
+    ],
     ids=["terminated", "truncated", "cut", "discrete"],  # the epoch's last step
 )
 def test_on_policy(script, env_id, steps, lam):
@@ -393,8 +450,16 @@ def test_on_policy(script, env_id, steps, lam):
     dims = 2 if box else 1  # sb3-contrib's KL is smaller by this factor
     cls, knobs, their_knobs = {
         vpg: (sb3.A2C, {}, {"use_rms_prop": False, "normalize_advantage": True}),
-        ppo: (sb3.PPO, {"train_pi_iters": n, "clip_ratio": 0.1}, {"n_epochs": n, "clip_range": 0.1}),
-        trpo: (TRPO, {"delta": 0.02, "cg_iters": 5}, {"target_kl": 0.02 / dims, "cg_damping": 0.1 / dims}),
+        ppo: (
+            sb3.PPO,
+            {"train_pi_iters": n, "clip_ratio": 0.1},
+            {"n_epochs": n, "clip_range": 0.1},
+        ),
+        trpo: (
+            TRPO,
+            {"delta": 0.02, "cg_iters": 5},
+            {"target_kl": 0.02 / dims, "cg_damping": 0.1 / dims},
+        ),
     }[script]
     if script is trpo:
         their_knobs |= {"cg_max_steps": 5, "n_critic_updates": n}
@@ -403,8 +468,17 @@ def test_on_policy(script, env_id, steps, lam):
         their_knobs |= {"vf_coef": 1, "max_grad_norm": np.inf}
     if script is not vpg:
         their_knobs |= {"batch_size": steps}
-    knobs |= dict(env_id=env_id, total_timesteps=steps, steps_per_epoch=steps, lam=lam, vf_lr=VF_LR, train_v_iters=n)
-    model = make_model(cls, env_id, rollout_buffer_class=Rollout64, n_steps=steps, gae_lambda=lam, **their_knobs)
+    knobs |= dict(
+        env_id=env_id,
+        total_timesteps=steps,
+        steps_per_epoch=steps,
+        lam=lam,
+        vf_lr=VF_LR,
+        train_v_iters=n,
+    )
+    model = make_model(
+        cls, env_id, rollout_buffer_class=Rollout64, n_steps=steps, gae_lambda=lam, **their_knobs
+    )
 
     ours = run_ours(script, model, **knobs)
     theirs = run_theirs(model, ours)
@@ -440,16 +514,22 @@ def test_trpo_line_search(monkeypatch, tries, backtracks):
     """A δ so large that the first tries fail. SB3's KL becomes KL(old ‖ new), summed over dimensions."""
     kl = sb3_trpo.kl_divergence
     monkeypatch.setattr(sb3_trpo, "kl_divergence", lambda new, old: kl(old, new).sum(dim=1))
-    their_knobs = dict(target_kl=20, cg_max_steps=5, line_search_max_iter=tries, n_critic_updates=1, batch_size=26)
-    model = make_model(TRPO, rollout_buffer_class=Rollout64, n_steps=26, gae_lambda=1, **their_knobs)
+    their_knobs = dict(
+        target_kl=20, cg_max_steps=5, line_search_max_iter=tries, n_critic_updates=1, batch_size=26
+    )
+    model = make_model(
+        TRPO, rollout_buffer_class=Rollout64, n_steps=26, gae_lambda=1, **their_knobs
+    )
     knobs = dict(delta=20, cg_iters=5, backtrack_iters=tries, train_v_iters=1, vf_lr=VF_LR, lam=1)
-    ours = run_ours(trpo, model, env_id="Tiny-v0", total_timesteps=26, steps_per_epoch=26, **knobs)
+    ours = run_ours(trpo, model, env_id="Tiny-v0", total_timesteps=26, steps_per_epoch=26, seed=1, **knobs)
     run_theirs(model, ours)
     info, log = ours.update_pi[0][-1], model.logger.name_to_value
     assert info["values/backtracks"] == backtracks
     close([info["values/kl"]], [log["train/kl_divergence_loss"]])
     close([-info["losses/pi"] - info["losses/delta_pi"]], [log["train/policy_objective"]])
-    close(parameters_to_vector(ours.ac.pi.parameters()), parameters_to_vector(networks(model)["pi"]))
+    close(
+        parameters_to_vector(ours.ac.pi.parameters()), parameters_to_vector(networks(model)["pi"])
+    )
 
 
 @pytest.mark.parametrize("script", [vpg, ppo, trpo])
@@ -469,7 +549,9 @@ def test_gae(script, lam, last):
     space = gym.spaces.Box(-1, 1, (1,))
     buf = Rollout64(n, space, space, "cpu", lam, GAMMA)
     for t in range(n):
-        r_sb3 = r[t] + GAMMA * v2[t] * truncated[t]  # as SB3's collect_rollouts does at a time limit
+        r_sb3 = (
+            r[t] + GAMMA * v2[t] * truncated[t]
+        )  # as SB3's collect_rollouts does at a time limit
         buf.add(np.zeros(1), np.zeros(1), r_sb3, end[t - 1], torch.tensor([v[t]]), torch.zeros(1))
     buf.compute_returns_and_advantage(torch.tensor(v2[-1:]), np.array([last != "cut"]))
 

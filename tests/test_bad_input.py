@@ -23,7 +23,9 @@ def assert_refused(script, *args, cwd, says, **kwargs):
     assert done.returncode == 2, done.stderr
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
-    lines = [line for line in done.stderr.splitlines() if not line.startswith("Abort(2)")]  # mpirun's own
+    lines = [
+        line for line in done.stderr.splitlines() if not line.startswith("Abort(2)")
+    ]  # mpirun's own
     if lines[0].startswith("╭"):  # tyro's box
         assert [line[0] for line in lines] == ["╭"] + ["│"] * (len(lines) - 2) + ["╰"], done.stderr
     else:
@@ -75,7 +77,9 @@ CASES += [
 ]
 
 
-@pytest.mark.parametrize("name, args, says", CASES, ids=[f"{name} {args}" for name, args, _ in CASES])
+@pytest.mark.parametrize(
+    "name, args, says", CASES, ids=[f"{name} {args}" for name, args, _ in CASES]
+)
 def test_bad_arguments(name, args, says, tmp_path):
     assert_refused(f"{name}.py", *args.split(), cwd=tmp_path, says=says, env=FAULTY)
 
@@ -116,7 +120,9 @@ def damage(folder, how):
     data = bytearray(path.read_bytes())
     if how == "flipped":
         data[len(data) // 2] ^= 1
-    path.write_bytes(data[: len(data) // 2] if how == "truncated" else b"" if how == "empty" else data)
+    path.write_bytes(
+        data[: len(data) // 2] if how == "truncated" else b"" if how == "empty" else data
+    )
     return folder
 
 
@@ -162,7 +168,9 @@ def test_resuming_otherwise(name, args, ranks, says, tmp_path, finished):
     assert_refused(f"{name}.py", "--resume", *args, cwd=tmp_path, mpi=ranks, says=says)
 
 
-@pytest.mark.parametrize("args", ["--episodes 0", "--episodes -2", "--video film.xyz", "--video", "stray"])
+@pytest.mark.parametrize(
+    "args", ["--episodes 0", "--episodes -2", "--video film.xyz", "--video", "stray"]
+)
 def test_playing_otherwise(args, tmp_path, finished):
     assert_refused("logx.py", "play", finished, *args.split(), cwd=tmp_path, says=args.split()[0])
 
@@ -181,12 +189,30 @@ def test_resuming_nothing(tmp_path):
 FAULTS = [(name, "RewardNaN", "reward|episodic_return") for name in SCRIPTS]
 FAULTS += [(name, "ObservationNaN", "observation") for name in SCRIPTS]
 FAULTS += [("vpg", "DiscreteObservationNaN", "observation")]
-FAULTS += [("trpo", "LastObservationNaN", "observation|losses"), ("td3", "LastObservationNaN", "observation")]
+FAULTS += [
+    ("trpo", "LastObservationNaN", "observation|losses"),
+    ("td3", "LastObservationNaN", "observation"),
+]
 
 
 def run_faulty(name, env_id, cwd, mpi=0, **kwargs):
-    args = [*TINY[name], "--env-id", f"faulty_envs:{env_id}-v0", "--steps-per-epoch", 100, "--update-after", 50]
-    done = run(f"{name}.py", *args[: -2 if name in ON_POLICY else None], cwd=cwd, mpi=mpi, env=FAULTY, **kwargs)
+    args = [
+        *TINY[name],
+        "--env-id",
+        f"faulty_envs:{env_id}-v0",
+        "--steps-per-epoch",
+        100,
+        "--update-after",
+        50,
+    ]
+    done = run(
+        f"{name}.py",
+        *args[: -2 if name in ON_POLICY else None],
+        cwd=cwd,
+        mpi=mpi,
+        env=FAULTY,
+        **kwargs,
+    )
     assert done.returncode == 1, done.stderr
     assert logx.read_checkpoint(only_run(cwd))["step"] <= 100 * max(mpi, 1)
     return done.stderr
@@ -196,9 +222,13 @@ def run_faulty(name, env_id, cwd, mpi=0, **kwargs):
 def test_nan_is_named(name, env_id, quantity, tmp_path):
     stderr = run_faulty(name, env_id, tmp_path)
     assert "Traceback" not in stderr
-    what, step = re.fullmatch(r".*py: (.*) is NaN or infinite at step (\d+)", stderr.splitlines()[-1]).groups()
+    what, step = re.fullmatch(
+        r".*py: (.*) is NaN or infinite at step (\d+)", stderr.splitlines()[-1]
+    ).groups()
     assert re.search(quantity, what)
-    assert 136 <= int(step) <= (200 if "losses" in what else 150)  # it happens at step 137 or 150; episodes have 50
+    assert (
+        136 <= int(step) <= (200 if "losses" in what else 150)
+    )  # it happens at step 137 or 150; episodes have 50
 
 
 @pytest.mark.parametrize("name", ["trpo", "sac"])
@@ -227,7 +257,9 @@ def test_episodes_of_one_step(name, tmp_path):
     args = [*TINY[name], "--env-id", "faulty_envs:EndsAtOnce-v0"]
     folder = train(f"{name}.py", *args, cwd=tmp_path, env=FAULTY)
     rows = read_rows(folder)
-    assert rows and all(float(r["charts/episodic_length"]) == float(r["charts/episodic_return"]) == 1 for r in rows)
+    assert rows and all(
+        float(r["charts/episodic_length"]) == float(r["charts/episodic_return"]) == 1 for r in rows
+    )
 
 
 @pytest.mark.parametrize("name", ON_POLICY)

@@ -22,12 +22,18 @@ from test_site import citing, pages, site  # noqa: F401 (site is a fixture)
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
 AXE = ROOT / "node_modules" / "axe-core" / "axe.min.js"
-pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs Debian's chromium and chromium-driver"
+)
 
 FLAGS = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-FLAGS += " --disable-component-update --disable-sync --hide-scrollbars --force-prefers-reduced-motion"
+FLAGS += (
+    " --disable-component-update --disable-sync --hide-scrollbars --force-prefers-reduced-motion"
+)
 DESKTOP, PHONE = (1280, 900), (390, 844)
-FIGURES = sorted(p.stem for p in (ROOT / "docs" / "_static" / "figures").glob("*.js") if p.stem != "figures")
+FIGURES = sorted(
+    p.stem for p in (ROOT / "docs" / "_static" / "figures").glob("*.js") if p.stem != "figures"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,12 @@ def show(browser, site):  # noqa: F811
     shown = []
 
     def go(page, size=DESKTOP, base=None):
-        metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1, "mobile": size == PHONE}
+        metrics = {
+            "width": size[0],
+            "height": size[1],
+            "deviceScaleFactor": 1,
+            "mobile": size == PHONE,
+        }
         browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         shown.append(page)
         browser.get("about:blank")
@@ -102,7 +113,9 @@ def test_every_page_fits_a_phone_with_its_mathematics_typeset(show, site):  # no
     formulas = 0
     for page in pages(site):
         browser = show(page.relative_to(site), PHONE)
-        WebDriverWait(browser, 30).until(lambda b: not b.execute_script(UNTYPESET), page)  # a crowded machine is late
+        WebDriverWait(browser, 30).until(
+            lambda b: not b.execute_script(UNTYPESET), page
+        )  # a crowded machine is late
         assert browser.execute_script(WRONG) == [], page
         assert browser.execute_script(TOO_WIDE) <= 0, page
         formulas += len(browser.find_elements(By.CSS_SELECTOR, ".math .katex"))
@@ -112,7 +125,9 @@ def test_every_page_fits_a_phone_with_its_mathematics_typeset(show, site):  # no
 @pytest.mark.parametrize("page", ["index.html", "algorithms/sac-annotated.html", "figures.html"])
 def test_served_over_http(page, show, server):
     browser = show(page, base=server)
-    assert browser.find_elements(By.CSS_SELECTOR, ".katex") and browser.execute_script(UNTYPESET) == []
+    assert (
+        browser.find_elements(By.CSS_SELECTOR, ".katex") and browser.execute_script(UNTYPESET) == []
+    )
     assert browser.execute_script(f"return document.fonts.ready.then(f => {LOADED})") > 0
 
 
@@ -120,33 +135,47 @@ def test_served_over_http(page, show, server):
 
 
 def lit(browser, kind):
-    found = browser.execute_script(f"return [...document.querySelectorAll('.line.{kind}')].map(e => e.id)")
+    found = browser.execute_script(
+        f"return [...document.querySelectorAll('.line.{kind}')].map(e => e.id)"
+    )
     return {int(x.split("-L")[1]) for x in found}
 
 
 def lit_steps(browser):
-    return browser.execute_script("return [...document.querySelectorAll('.pseudocode .lit')].map(e => e.dataset.cites)")
+    return browser.execute_script(
+        "return [...document.querySelectorAll('.pseudocode .lit')].map(e => e.dataset.cites)"
+    )
 
 
 def point_at(browser, css):
     element = browser.find_element(By.CSS_SELECTOR, css)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    browser.execute_script(
+        "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element
+    )
     ActionChains(browser, duration=0).move_to_element(element).perform()
 
 
-@pytest.mark.parametrize("name, number", [("sac", "12"), ("sac", "14"), ("ppo", "6"), ("trpo", "7b")])
+@pytest.mark.parametrize(
+    "name, number", [("sac", "12"), ("sac", "14"), ("ppo", "6"), ("trpo", "7b")]
+)
 def test_mouse_on_pseudocode_lights_the_code_and_back(name, number, show):
     lines, parts = citing(name, number)
     browser = show(f"algorithms/{name}-annotated.html")
     assert not lit(browser, "lit") and not lit(browser, "lit-part")
     point_at(browser, f"[id='{name}-{number}'] .number")
-    assert (lit(browser, "lit"), lit(browser, "lit-part"), lit_steps(browser)) == (lines, parts, [number])
+    assert (lit(browser, "lit"), lit(browser, "lit-part"), lit_steps(browser)) == (
+        lines,
+        parts,
+        [number],
+    )
     point_at(browser, "h1")
     assert not lit(browser, "lit") and not lit_steps(browser)
     for line in lines:
         point_at(browser, f"[id='{name}-L{line}'] .src")
         assert number in lit_steps(browser)
-    point_at(browser, f"[id='{name}-L{max(parts)}'] .src")  # a line of a function that cites the number as a whole
+    point_at(
+        browser, f"[id='{name}-L{max(parts)}'] .src"
+    )  # a line of a function that cites the number as a whole
     assert number in lit_steps(browser)
 
 
@@ -177,7 +206,10 @@ def test_a_tap_keeps_a_line_lit_on_a_phone(show):
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])
 def test_columns_stand_side_by_side_or_stacked(size, show):
     browser = show("algorithms/td3-annotated.html", size)
-    left, right = (browser.find_element(By.CSS_SELECTOR, f".annotated .{side}").rect for side in ("left", "right"))
+    left, right = (
+        browser.find_element(By.CSS_SELECTOR, f".annotated .{side}").rect
+        for side in ("left", "right")
+    )
     if size == DESKTOP:
         assert right["x"] >= left["x"] + left["width"] and right["y"] == left["y"]
     else:
@@ -190,7 +222,10 @@ def test_without_scripts_everything_can_be_read(show):
     try:
         show("algorithms/sac-annotated.html")
         assert "π_θ(·|s)" in browser.find_element(By.ID, "sac-4").text
-        assert "y = compute_targets(ac, ac_targ, batch, args)" in browser.find_element(By.ID, "sac-L251").text
+        assert (
+            "y = compute_targets(ac, ac_targ, batch, args)"
+            in browser.find_element(By.ID, "sac-L251").text
+        )
         show("figures.html")
         for name in FIGURES:
             assert browser.find_element(By.CSS_SELECTOR, f"#figure-{name} svg").rect["height"] > 100
@@ -210,7 +245,8 @@ def test_figure_moves_under_the_keyboard(name, show):
 
     def state():
         parts = [
-            figure.find_element(By.CSS_SELECTOR, css).get_attribute("innerHTML") for css in (".drawing", ".reading")
+            figure.find_element(By.CSS_SELECTOR, css).get_attribute("innerHTML")
+            for css in (".drawing", ".reading")
         ]
         return [*parts, *(x.text for x in figure.find_elements(By.TAG_NAME, "output"))]
 
@@ -220,7 +256,9 @@ def test_figure_moves_under_the_keyboard(name, show):
             before = state()
             slider.send_keys(key)
             after = state()
-            assert before[0] != after[0] and before[2:] != after[2:], f"{slider.get_attribute('name')}, {key}"
+            assert before[0] != after[0] and before[2:] != after[2:], (
+                f"{slider.get_attribute('name')}, {key}"
+            )
             assert not re.search("NaN|undefined|Infinity", "".join(after))
             readings.add(after[1])
     assert len(readings) > 3
@@ -229,9 +267,7 @@ def test_figure_moves_under_the_keyboard(name, show):
 
 # WCAG
 
-KINDS = (
-    "index rl/key-concepts algorithms/sac algorithms/sac-annotated figures benchmarks exercises/index research papers"
-)
+KINDS = "index rl/key-concepts algorithms/sac algorithms/sac-annotated figures benchmarks exercises/index research papers"
 KINDS += " user/command-line user/logx coverage differences-from-sb3 search genindex"
 
 
@@ -239,13 +275,20 @@ KINDS += " user/command-line user/logx coverage differences-from-sb3 search geni
 @pytest.mark.parametrize("page", KINDS.split())
 def test_axe_core_finds_nothing(page, theme, show, site):  # noqa: F811
     if not AXE.exists():
-        pytest.skip(f"{AXE.relative_to(ROOT)} is missing: npm install --no-save --no-package-lock axe-core")
+        pytest.skip(
+            f"{AXE.relative_to(ROOT)} is missing: npm install --no-save --no-package-lock axe-core"
+        )
     if not (site / f"{page}.html").exists():
         pytest.skip(f"there is no page {page}")
     browser = show(f"{page}.html")
     browser.execute_script("document.body.dataset.theme = arguments[0]", theme)
-    for data, lit in (("cites", "lit"), ("part", "lit-part")):  # the contrast of what is lit counts, too
-        browser.execute_script(f"document.querySelectorAll('[data-{data}]').forEach(x => x.classList.add('{lit}'))")
+    for data, lit in (
+        ("cites", "lit"),
+        ("part", "lit-part"),
+    ):  # the contrast of what is lit counts, too
+        browser.execute_script(
+            f"document.querySelectorAll('[data-{data}]').forEach(x => x.classList.add('{lit}'))"
+        )
     browser.execute_script(AXE.read_text())
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
     run = "axe.run({runOnly: arguments[0], preload: false}).then(r => arguments[1](r.violations))"

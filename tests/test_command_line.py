@@ -13,7 +13,19 @@ import time
 import gymnasium as gym
 import pytest
 import torch
-from helpers import OFF_POLICY, ROOT, SCRIPTS, TINY, comment_lines, only_run, read_rows, run, start, train, wait
+from helpers import (
+    OFF_POLICY,
+    ROOT,
+    SCRIPTS,
+    TINY,
+    comment_lines,
+    only_run,
+    read_rows,
+    run,
+    start,
+    train,
+    wait,
+)
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 CLOCK = ("time", "charts/SPS")  # the columns that may differ between equal runs
@@ -22,7 +34,9 @@ CLOCK = ("time", "charts/SPS")  # the columns that may differ between equal runs
 def scalars(folder):
     """{tag: [(step, value), ...]} of a run's TensorBoard event files."""
     events = EventAccumulator(str(folder)).Reload()
-    return {tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    return {
+        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
+    }
 
 
 def assert_tensorboard_is_progress_csv(folder):
@@ -51,7 +65,9 @@ def test_help(name, tmp_path):
     for line, code in enumerate(args.splitlines(), first):
         if match := re.match(r"    (\w+): ", code):
             flag, comment = "--" + match[1].replace("_", "-"), comments[line].strip("# ")
-            assert comment and re.search(rf"{flag}[ ,][^)]*?{re.escape(comment)} \(default: ", text), flag
+            assert comment and re.search(
+                rf"{flag}[ ,][^)]*?{re.escape(comment)} \(default: ", text
+            ), flag
     assert list(tmp_path.iterdir()) == []
 
 
@@ -73,14 +89,24 @@ def copied(tmp_path_factory):
 def test_a_copy_alone_leaves_a_whole_run(copied):
     folder = only_run(copied)
     assert re.fullmatch(r"Pendulum-v1__sac__3__\d+", folder.name)
-    files = sorted(re.sub(r"(events\.out\.tfevents).*", r"\1", path.name) for path in folder.iterdir())
-    assert files == ["checkpoint.pt", "config.json", "events.out.tfevents", "progress.csv", "sac.py"]
+    files = sorted(
+        re.sub(r"(events\.out\.tfevents).*", r"\1", path.name) for path in folder.iterdir()
+    )
+    assert files == [
+        "checkpoint.pt",
+        "config.json",
+        "events.out.tfevents",
+        "progress.csv",
+        "sac.py",
+    ]
     assert (folder / "sac.py").read_text() == (ROOT / "sac.py").read_text()
     assert_tensorboard_is_progress_csv(folder)
     config = json.loads((folder / "config.json").read_text())
     assert config["args"]["hidden_sizes"] == [8] and config["args"]["seed"] == 3
     assert config.keys() >= {"commit", "python", "torch", "gymnasium", "numpy"}
-    assert "not a git repository" in config["commit"]  # git was asked, in a folder with an apostrophe, too
+    assert (
+        "not a git repository" in config["commit"]
+    )  # git was asked, in a folder with an apostrophe, too
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["step"] == 600 and {"pi.net.0.weight", "q1.net.0.weight"} <= state["ac"].keys()
     assert state["buf"] is None  # a finished run's is small to share
@@ -96,7 +122,14 @@ def test_a_copy_under_another_name_logs_under_its_own(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-CHARTS = ["global_step", "epoch", "time", "charts/SPS", "charts/episodic_return", "charts/episodic_return_std"]
+CHARTS = [
+    "global_step",
+    "epoch",
+    "time",
+    "charts/SPS",
+    "charts/episodic_return",
+    "charts/episodic_return_std",
+]
 CHARTS += ["charts/episodic_return_min", "charts/episodic_return_max", "charts/episodic_length"]
 
 
@@ -115,7 +148,11 @@ def test_same_seed_same_run(name, tmp_path):
     assert [row["global_step"] for row in rows] == ["200", "400", "600"]
     assert set(CHARTS) <= columns
     assert ({"eval/episodic_return", "eval/episodic_length"} <= columns) == (name in OFF_POLICY)
-    rest = {column for column in columns if not re.fullmatch(r"eval/episodic_(length|return(_(std|min|max))?)", column)}
+    rest = {
+        column
+        for column in columns
+        if not re.fullmatch(r"eval/episodic_(length|return(_(std|min|max))?)", column)
+    }
     assert all(re.fullmatch(r"(losses|values)/\w+", column) for column in rest - set(CHARTS))
     assert {"losses/pi", "losses/q" if name in OFF_POLICY else "losses/v"} <= columns
 
@@ -125,7 +162,9 @@ def test_same_seed_same_run(name, tmp_path):
 
 @pytest.mark.parametrize("name, ranks", [("vpg", 0), ("trpo", 2)])
 def test_an_epoch_without_a_finished_episode_writes_its_row(name, ranks, tmp_path):
-    rows = read_rows(train(f"{name}.py", *TINY[name], "--max-episode-steps", 1000, cwd=tmp_path, mpi=ranks))
+    rows = read_rows(
+        train(f"{name}.py", *TINY[name], "--max-episode-steps", 1000, cwd=tmp_path, mpi=ranks)
+    )
     assert [row["global_step"] for row in rows] == ["200", "400", "600"]
     for row in rows:
         assert row["charts/episodic_return"] == row["charts/episodic_length"] == ""
@@ -190,12 +229,17 @@ def test_ctrl_c_while_playing(copied):
     process.send_signal(signal.SIGINT)
     done = wait(process)
     assert done.returncode == 130
-    assert "Traceback" not in done.stderr and "--resume" not in done.stderr  # there is nothing to resume
+    assert (
+        "Traceback" not in done.stderr and "--resume" not in done.stderr
+    )  # there is nothing to resume
 
 
 # resuming
 
-LONG = {"ppo": [*TINY["ppo"], "--total-timesteps", 1600], "sac": [*TINY["sac"], "--total-timesteps", 1000]}
+LONG = {
+    "ppo": [*TINY["ppo"], "--total-timesteps", 1600],
+    "sac": [*TINY["sac"], "--total-timesteps", 1000],
+}
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +263,9 @@ def interrupt(name, cwd, number, rows, keep_first_checkpoint=False):
         for checkpoint in cwd.glob("runs/*/checkpoint.pt"):
             first = first or checkpoint.read_bytes()
             table = checkpoint.with_name("progress.csv")
-            if rows == 0 or (table.exists() and table.read_text().count("\n") > rows):  # the first line names columns
+            if rows == 0 or (
+                table.exists() and table.read_text().count("\n") > rows
+            ):  # the first line names columns
                 process.send_signal(number)
                 rows = float("inf")
     done = wait(process)
@@ -245,7 +291,9 @@ def assert_same_run(folder, other):
     assert read_rows(folder, without=CLOCK) == read_rows(other, without=CLOCK)
     a, b = (torch.load(x / "checkpoint.pt", weights_only=True) for x in (folder, other))
     assert same(a["ac"], b["ac"])
-    assert [key for key in a if key not in ("args", "rows", "time") and not same(a[key], b[key])] == []
+    assert [
+        key for key in a if key not in ("args", "rows", "time") and not same(a[key], b[key])
+    ] == []
     assert_tensorboard_is_progress_csv(folder)
     times = [float(row["time"]) for row in read_rows(folder)]
     assert times == sorted(times)
@@ -254,7 +302,9 @@ def assert_same_run(folder, other):
 MOMENTS = {
     "before-the-first-row": dict(rows=0),
     "after-the-first-row": dict(rows=1),
-    "rows-after-the-checkpoint": dict(rows=3, keep_first_checkpoint=True),  # as where saving is slow, and rarely done
+    "rows-after-the-checkpoint": dict(
+        rows=3, keep_first_checkpoint=True
+    ),  # as where saving is slow, and rarely done
 }
 
 
@@ -300,5 +350,7 @@ def test_ctrl_c_prints_how_to_go_on(tmp_path, unbroken):
 def test_one_thread_unless_asked_for_more(asked, given):
     env = os.environ | {"OMP_NUM_THREADS": asked}
     code = "import torch, logx; logx.setup(0); print(torch.get_num_threads())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
     assert int(done.stdout) == given

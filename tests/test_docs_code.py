@@ -32,19 +32,25 @@ def test_page(page, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     text, names = page.read_text(), {"__name__": "page"}
     fences = list(FENCE.finditer(text))
-    assert [fence[1] for fence in fences].count("python") == text.count("```python"), "one is indented"
+    assert [fence[1] for fence in fences].count("python") == text.count("```python"), (
+        "one is indented"
+    )
     for i, fence in enumerate(fences):
         if fence[1] != "python":
             continue
         if saved := re.search(r" as `(\w+\.py)`:\s*$", text[: fence.start()]):
             Path(saved[1]).write_text(fence[2])
         printed = io.StringIO()
-        above = "\n" * text.count("\n", 0, fence.start(2))  # so that a traceback names the line of the page
+        above = "\n" * text.count(
+            "\n", 0, fence.start(2)
+        )  # so that a traceback names the line of the page
         with contextlib.redirect_stdout(printed):
             exec(compile(above + fence[2], str(page), "exec"), names)
         after = fences[i + 1] if i + 1 < len(fences) else None
         if after and after[1] == "output" and not text[fence.end() : after.start()].strip():
-            assert alike(printed.getvalue(), after[2]), f"{page} promises\n{after[2]}\nbut prints\n{printed.getvalue()}"
+            assert alike(printed.getvalue(), after[2]), (
+                f"{page} promises\n{after[2]}\nbut prints\n{printed.getvalue()}"
+            )
 
 
 def test_alike_sees_a_difference():

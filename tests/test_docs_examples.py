@@ -29,7 +29,9 @@ def test_learns(name, capsys):
 
 @pytest.mark.parametrize("name", FILES)
 def test_starts_from_the_shell(name, tmp_path):
-    done = run(f"docs/rl/examples/{name}", *"--seed 1 --epochs 2 --batch-size 100".split(), cwd=tmp_path)
+    done = run(
+        f"docs/rl/examples/{name}", *"--seed 1 --epochs 2 --batch-size 100".split(), cwd=tmp_path
+    )
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 3, done.stderr
 
 
@@ -38,9 +40,15 @@ def test_differ_by_the_weights_alone():
     changed = [line[1:].strip() for line in difflib.ndiff(a, b) if line[0] in "+-"]
     assert len(changed) == 10  # title, pseudocode, command, docstring and code of compute_weights
     code = [line for line in changed if line.startswith("return ")]
-    assert code == ["return np.full(len(rewards), np.sum(rewards))", "return np.cumsum(rewards[::-1])[::-1]"]
+    assert code == [
+        "return np.full(len(rewards), np.sum(rewards))",
+        "return np.cumsum(rewards[::-1])[::-1]",
+    ]
 
 
 def test_reward_to_go_by_hand():
-    weights = [runpy.run_path(str(EXAMPLES / name))["compute_weights"]([1.0, 2.0, 4.0]).tolist() for name in FILES]
+    weights = [
+        runpy.run_path(str(EXAMPLES / name))["compute_weights"]([1.0, 2.0, 4.0]).tolist()
+        for name in FILES
+    ]
     assert weights == [[7, 7, 7], [7, 6, 4]]

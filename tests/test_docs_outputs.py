@@ -19,7 +19,9 @@ def test_page_names_what_runs_leave(tmp_path):
         columns |= read_rows(run)[0].keys()
         keys |= logx.read_checkpoint(run).keys()
         config |= json.loads((run / "config.json").read_text()).keys()
-    short = {c for c in columns if re.search(r"_(std|min|max)$", c)}  # "`charts/episodic_return_std`, `_min`, `_max`"
+    short = {
+        c for c in columns if re.search(r"_(std|min|max)$", c)
+    }  # "`charts/episodic_return_std`, `_min`, `_max`"
     named = set(re.findall(r"`([^`\n]+)`", PAGE))
     assert columns - short <= named
     assert {c for c in short if c.endswith("_std")} | {"_min", "_max"} <= named

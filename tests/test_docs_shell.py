@@ -17,10 +17,14 @@ import gymnasium as gym
 import pytest
 from helpers import ROOT, SCRIPTS
 
-PAGES = [ROOT / "README.md", *(p for p in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in p.parts)]
+PAGES = [
+    ROOT / "README.md",
+    *(p for p in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in p.parts),
+]
 COPIES = ["my_ppo", "ppo_entropy"]  # what the pages make of ppo.py
 TINY = dict.fromkeys(
-    SCRIPTS + COPIES, "--total-timesteps 200 --steps-per-epoch 100 --hidden-sizes 8 --max-episode-steps 50"
+    SCRIPTS + COPIES,
+    "--total-timesteps 200 --steps-per-epoch 100 --hidden-sizes 8 --max-episode-steps 50",
 )
 for script in ("ddpg", "td3", "sac"):
     TINY[script] += " --start-steps 50 --update-after 150 --num-test-episodes 1 --replay-size 300"
@@ -35,7 +39,9 @@ SHORT = {
     "for s in 1 2 3 4; do python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
     (line := "OMP_NUM_THREADS=2 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
     (line := "cp sac.py sac_cuda.py"): line,
-    (line := "patch sac_cuda.py benchmark/variants/sac_cuda.patch"): f"cp sac.py sac_cuda.py; {line}",
+    (
+        line := "patch sac_cuda.py benchmark/variants/sac_cuda.patch"
+    ): f"cp sac.py sac_cuda.py; {line}",
     "cp ppo.py my_ppo.py": "cp ppo.py other.py; cmp ppo.py other.py",
     "diff ppo.py my_ppo.py": "diff ppo.py my_ppo.py",
     "diff ppo.py runs/CartPole-v1__ppo_entropy__0__1795394449/ppo_entropy.py": (
@@ -68,8 +74,16 @@ NOT_RUN = {
 
 
 def shell_lines():
-    blocks = (block for page in PAGES for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S))
-    lines = (re.sub(r"(^|\s+)#.*", "", line) for block in blocks for line in block.replace("\\\n", " ").splitlines())
+    blocks = (
+        block
+        for page in PAGES
+        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S)
+    )
+    lines = (
+        re.sub(r"(^|\s+)#.*", "", line)
+        for block in blocks
+        for line in block.replace("\\\n", " ").splitlines()
+    )
     return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
@@ -82,12 +96,22 @@ def shorten(line):
     if re.fullmatch(r"python benchmark/plot\.py runs/[^;&#>]*", line):
         return re.sub(r"runs/\*\S+", "runs/", line)  # there are no runs of the studies here
     command = line.rpartition(" && ")[2] if ".venv/bin/pip" in line else line
-    command = re.sub(r"^for s in [\d ]+; do", "for s in 1; do", re.sub(r"-np \d+", "-np 2", command))
-    command = re.sub(r"^for c in [\d. ]+; do for s in [\d ]+; do", "for c in 0.1; do for s in 1; do", command)
+    command = re.sub(
+        r"^for s in [\d ]+; do", "for s in 1; do", re.sub(r"-np \d+", "-np 2", command)
+    )
+    command = re.sub(
+        r"^for c in [\d. ]+; do for s in [\d ]+; do", "for c in 0.1; do for s in 1; do", command
+    )
     if play := re.fullmatch(r"(python logx\.py play) runs/\w+-v\d__(\w+?)__\d+__\d+(.*)", command):
         return f"{play[1]} {{{play[2]}}}{play[3]} --episodes 1"
-    start = re.fullmatch(r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)", command)
-    return f"{start[1]} {TINY[start[2]]}{start[3]}" if start and start[2] in TINY and "--resume" not in line else None
+    start = re.fullmatch(
+        r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)", command
+    )
+    return (
+        f"{start[1]} {TINY[start[2]]}{start[3]}"
+        if start and start[2] in TINY and "--resume" not in line
+        else None
+    )
 
 
 LINES = shell_lines()
@@ -136,7 +160,9 @@ class House:
         shutil.copytree(ROOT / "benchmark" / "variants", folder / "benchmark" / "variants")
         (folder / ".venv").symlink_to(sys.prefix)
         shutil.copy(folder / "ppo.py", folder / "my_ppo.py")
-        running, editing = ((ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing"))
+        running, editing = (
+            (ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing")
+        )
         (folder / "corridor.py").write_text(
             re.search(r"`corridor\.py`:\n\n```python\n(.*?)^```$", running, re.M | re.S)[1]
         )
@@ -144,22 +170,38 @@ class House:
         (folder / "test_ppo_entropy.py").write_text(test)
         diff = re.search(r"^```diff\n(.*?)^```$", editing, re.M | re.S)[1]
         patched = self.run(["patch", "--fuzz=0", "--output=ppo_entropy.py", "ppo.py"], input=diff)
-        assert patched.returncode == 0, f"the diff in editing.md no longer fits ppo.py:\n{patched.stdout}"
+        assert patched.returncode == 0, (
+            f"the diff in editing.md no longer fits ppo.py:\n{patched.stdout}"
+        )
         self.runs = {}
 
     def run(self, command, **kwargs):
-        env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY")}
-        env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-        return subprocess.run(command, cwd=self.dir, env=env, capture_output=True, text=True, timeout=1200, **kwargs)
+        env = {
+            k: v
+            for k, v in os.environ.items()
+            if k not in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY")
+        }
+        env |= {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": "1",
+        }
+        return subprocess.run(
+            command, cwd=self.dir, env=env, capture_output=True, text=True, timeout=1200, **kwargs
+        )
 
     def train(self):
         """A run of each kind that lines speak of, once."""
         if not self.runs:
             starts = {"sac": "Pendulum-v1", "ppo": "CartPole-v1", "ppo_entropy": "CartPole-v1"}
-            starts = {name: f"python {name}.py --env-id {env} --seed 77 {TINY[name]}" for name, env in starts.items()}
+            starts = {
+                name: f"python {name}.py --env-id {env} --seed 77 {TINY[name]}"
+                for name, env in starts.items()
+            }
             done = run_plain(self, starts.values())
             assert all(code == 0 for code, _ in done.values()), done
-            self.runs = {name: next((self.dir / "runs").glob(f"*__{name}__77__*")) for name in starts}
+            self.runs = {
+                name: next((self.dir / "runs").glob(f"*__{name}__77__*")) for name in starts
+            }
         return self.runs
 
 
@@ -170,7 +212,9 @@ def house(tmp_path_factory):
 
 def test_every_line_has_a_rule():
     missing = [line for line in LINES if shorten(line) is None]
-    assert not missing, "run these in a short form (SHORT), or say why not (NOT_RUN):\n" + "\n".join(missing)
+    assert not missing, (
+        "run these in a short form (SHORT), or say why not (NOT_RUN):\n" + "\n".join(missing)
+    )
     assert not SHORT.keys() - set(LINES), "no page has these lines any more"
 
 
@@ -182,7 +226,9 @@ def test_lines_that_start_a_script(house):
     except Exception:  # this machine cannot draw
         commands = [c for c in commands if "--video" not in c]
     done = run_plain(house, commands)
-    failed = [f"{command}\nexit code {code}\n{out}" for command, (code, out) in done.items() if code]
+    failed = [
+        f"{command}\nexit code {code}\n{out}" for command, (code, out) in done.items() if code
+    ]
     assert not failed, "\n\n".join(failed)
 
 
@@ -203,6 +249,8 @@ def test_line(house, command):
 
 
 def test_corridor_can_be_learned(house):
-    code, out = run_plain(house, ["python ppo.py --env-id corridor:Corridor-v0 --total-timesteps 8000"]).popitem()[1]
+    code, out = run_plain(
+        house, ["python ppo.py --env-id corridor:Corridor-v0 --total-timesteps 8000"]
+    ).popitem()[1]
     returns = [float(x) for x in re.findall(r"charts/episodic_return (\S+)", out)]
     assert code == 0 and returns[-1] > returns[0], out

@@ -27,12 +27,16 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES])
+@pytest.mark.parametrize(
+    "name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
+)
 def test_learns(name, env_id, goal, budget, flags, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     script = importlib.import_module(name)
     folder = script.train(script.Args(env_id=env_id, seed=1, total_timesteps=budget, **flags))
     with open(folder / "progress.csv") as f:
         rows = list(csv.DictReader(f))
-    column = "eval/episodic_return" if "eval/episodic_return" in rows[0] else "charts/episodic_return"
+    column = (
+        "eval/episodic_return" if "eval/episodic_return" in rows[0] else "charts/episodic_return"
+    )
     assert float(rows[-1][column]) >= goal, [row[column] for row in rows]

@@ -12,6 +12,7 @@ import torch
 from gymnasium.spaces import Box, Discrete
 
 import ddpg
+import logx
 import ppo
 import sac
 import td3
@@ -108,7 +109,9 @@ def test_targets(algo):
     q1, q2 = hand_q1(S2, hand_mu(S2)), hand_q2(S2, hand_mu(S2))
     assert q1[0] < q2[0] and q1[2] > q2[2]  # or the minimum would not be seen
     q = q1 if algo is ddpg else np.minimum(q1, q2)
-    close(y, np.array([1 + 0.9 * q[0], 2.0, -1 + 0.9 * q[2]]))  # row 1 terminated, the others bootstrap
+    close(
+        y, np.array([1 + 0.9 * q[0], 2.0, -1 + 0.9 * q[2]])
+    )  # row 1 terminated, the others bootstrap
     assert not y.requires_grad
 
 
@@ -127,7 +130,10 @@ def test_sac_targets():
     close(y, np.array([1 + 0.9 * (3 + 0.3), 2.0, -1 + 0.9 * (8 - 0.1)]))
     assert torch.equal(seen[0], BATCH[3]) and not y.requires_grad
     ac_targ.q1 = lambda s, a: f32([30.0, 50.0, 80.0])  # now q2 = 3, 7, 11 is the smaller
-    close(sac.compute_targets(ac, ac_targ, BATCH, sac.Args(gamma=0.9)), np.array([3.97, 2.0, -1 + 0.9 * 10.9]))
+    close(
+        sac.compute_targets(ac, ac_targ, BATCH, sac.Args(gamma=0.9)),
+        np.array([3.97, 2.0, -1 + 0.9 * 10.9]),
+    )
 
 
 def test_sac_alpha():
@@ -149,27 +155,46 @@ def td3_noisy_actions(mu, **kwargs):
         return a[:, 0]
 
     n = len(mu)
-    batch = [torch.zeros(n, 2), torch.zeros(n, 2), torch.zeros(n), torch.zeros(n, 2), torch.zeros(n)]
-    y = td3.compute_targets(None, SimpleNamespace(pi=lambda s: mu, q1=q, q2=q), batch, td3.Args(gamma=0.5, **kwargs))
-    assert torch.equal(seen[0], seen[1]) and torch.equal(y, 0.5 * seen[0][:, 0])  # both Q judge the same action
+    batch = [
+        torch.zeros(n, 2),
+        torch.zeros(n, 2),
+        torch.zeros(n),
+        torch.zeros(n, 2),
+        torch.zeros(n),
+    ]
+    y = td3.compute_targets(
+        None, SimpleNamespace(pi=lambda s: mu, q1=q, q2=q), batch, td3.Args(gamma=0.5, **kwargs)
+    )
+    assert torch.equal(seen[0], seen[1]) and torch.equal(
+        y, 0.5 * seen[0][:, 0]
+    )  # both Q judge the same action
     return seen[0].double().numpy()
 
 
 def test_td3_target_noise():
     torch.manual_seed(0)
-    noise = td3_noisy_actions(torch.zeros(4000, 2), target_noise=0.2, noise_clip=0.9)  # 4.5 σ: as good as unclipped
+    noise = td3_noisy_actions(
+        torch.zeros(4000, 2), target_noise=0.2, noise_clip=0.9
+    )  # 4.5 σ: as good as unclipped
     np.testing.assert_allclose(noise.std(axis=0), 0.2, rtol=0.05)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.02)
     assert len(np.unique(noise)) > 7990  # a number for each row and each dimension
-    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.05 and abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.05
+    assert (
+        abs(np.corrcoef(noise.T)[0, 1]) < 0.05
+        and abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.05
+    )
 
 
 def test_td3_target_noise_is_clipped():
     torch.manual_seed(0)
     noise = td3_noisy_actions(torch.zeros(1000, 2), target_noise=0.2, noise_clip=0.1)
     np.testing.assert_allclose([noise.min(), noise.max()], [-0.1, 0.1], rtol=1e-6)
-    assert 0.5 < (np.abs(noise) > 0.0999).mean() < 0.7  # P(|N(0, 0.2)| > 0.1) = 0.62: clipped, not drawn again
-    a2 = td3_noisy_actions(torch.tensor([0.9, -0.9]).repeat(1000, 1), target_noise=0.2, noise_clip=0.5)
+    assert (
+        0.5 < (np.abs(noise) > 0.0999).mean() < 0.7
+    )  # P(|N(0, 0.2)| > 0.1) = 0.62: clipped, not drawn again
+    a2 = td3_noisy_actions(
+        torch.tensor([0.9, -0.9]).repeat(1000, 1), target_noise=0.2, noise_clip=0.5
+    )
     assert a2[:, 0].max() == 1 and a2[:, 1].min() == -1  # the action stays in its box
     assert a2[:, 0].min() >= 0.4 - 1e-6 and a2[:, 1].max() <= -0.4 + 1e-6
 
@@ -187,7 +212,9 @@ def test_loss_q(algo):
         close(info[name], q)
     loss_q.backward()
     for critic, q in zip(critics(ac), qs):  # each Q has its own gradient, of the mean of squares
-        close(critic.net[0].weight.grad, (2 * (q - y)[:, None] * np.hstack([S, A])).mean(axis=0)[None])
+        close(
+            critic.net[0].weight.grad, (2 * (q - y)[:, None] * np.hstack([S, A])).mean(axis=0)[None]
+        )
     assert all(p.grad is None for p in ac.pi.parameters())
 
 
@@ -202,7 +229,12 @@ def test_critics_return_one_axis(algo):
 def test_shapes_on_policy(algo, act):
     ac = algo.ActorCritic(OBS, act, algo.Args(hidden_sizes=(4,)))
     pi = ac.pi(torch.zeros(5, 2))
-    assert ac.v(torch.zeros(5, 2)).shape == pi.log_prob(pi.sample()).shape == pi.entropy().shape == (5,)
+    assert (
+        ac.v(torch.zeros(5, 2)).shape
+        == pi.log_prob(pi.sample()).shape
+        == pi.entropy().shape
+        == (5,)
+    )
 
 
 @siblings(ddpg, td3)
@@ -237,7 +269,9 @@ def test_sac_loss_alpha():
     loss = sac.compute_loss_alpha(ac, logp, 2)
     close(loss, 0.5 * (1 + 3 - 1) / 3)  # −log α (log π + H) with H = −2
     loss.backward()
-    close(ac.log_alpha.grad, -1.0)  # entropy −3 is below H = −2, and the step down this gradient raises α
+    close(
+        ac.log_alpha.grad, -1.0
+    )  # entropy −3 is below H = −2, and the step down this gradient raises α
     assert logp.grad is None
     ac.log_alpha.grad = None
     sac.compute_loss_alpha(ac, f32([-3.0, -1.0]), 2).backward()
@@ -267,7 +301,12 @@ def test_sac_logp():
     def log_density(x, i, h=1e-5):
         return math.log((cdf(x + h, i) - cdf(x - h, i)) / (2 * h))
 
-    close(logp, np.array([log_density(x, 0) + log_density(y, 1) for x, y in a.tolist()]), rtol=1e-4, atol=1e-4)
+    close(
+        logp,
+        np.array([log_density(x, 0) + log_density(y, 1) for x, y in a.tolist()]),
+        rtol=1e-4,
+        atol=1e-4,
+    )
     u = np.arctanh(a.detach().numpy())
     np.testing.assert_allclose(u.mean(axis=0), mu, atol=0.15)
     np.testing.assert_allclose(u.std(axis=0), sigma, rtol=0.2)
@@ -281,7 +320,11 @@ def test_sac_logp_of_large_actions(u, dtype):
     actor = make_actor([u, 0.5], [-1.0, 0.25]).to(dtype)
     a, logp = actor(torch.zeros(1, 2, dtype=dtype), deterministic=True)
     jacobian = sum(2 * math.log(2) - 2 * np.logaddexp(x, -x) for x in (u, 0.5))
-    close(logp, np.array([-math.log(2 * math.pi) + 1.0 - 0.25 - jacobian]), rtol=1e-5 if dtype.itemsize == 4 else 1e-12)
+    close(
+        logp,
+        np.array([-math.log(2 * math.pi) + 1.0 - 0.25 - jacobian]),
+        rtol=1e-5 if dtype.itemsize == 4 else 1e-12,
+    )
     close(a, np.tanh([[u, 0.5]]))
     logp.sum().backward()
     close(actor.net[0].bias.grad[:2], 2 * np.tanh([u, 0.5]), rtol=1e-4)  # −d/du log(1 − tanh² u)
@@ -292,7 +335,11 @@ def test_sac_logp_is_finite_for_any_log_std():
         actor = make_actor([30.0, -30.0], [log_std, log_std]).float()
         a, logp = actor(torch.zeros(50, 2))
         logp.sum().backward()
-        assert torch.isfinite(logp).all() and torch.isfinite(actor.net[0].bias.grad).all() and (a.abs() <= 1).all()
+        assert (
+            torch.isfinite(logp).all()
+            and torch.isfinite(actor.net[0].bias.grad).all()
+            and (a.abs() <= 1).all()
+        )
 
 
 # Off-policy: actions and target networks ------------------------------------------------------------------------------
@@ -346,7 +393,9 @@ def test_update_targets(algo):
     before = params_of(ac)
     algo.update_targets(ac, ac_targ, 0.9)
     assert all_equal(params_of(ac), before)
-    kept = {"log_alpha", "pi.net.0.weight", "pi.net.0.bias"} if algo is sac else set()  # SAC has no target policy
+    kept = (
+        {"log_alpha", "pi.net.0.weight", "pi.net.0.bias"} if algo is sac else set()
+    )  # SAC has no target policy
     for i, (name, p_targ) in enumerate(ac_targ.named_parameters()):
         want = 10.0 if name in kept else 0.9 * 10 + 0.1 * (2 + i)
         close(p_targ, np.full(p_targ.shape, want))
@@ -362,7 +411,11 @@ class Count(gym.Env):
     metadata = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, discrete=False, render_mode=None):
-        self.action_space, self.episode, self.render_mode = CHOICE if discrete else ACT, 0, render_mode
+        self.action_space, self.episode, self.render_mode = (
+            CHOICE if discrete else ACT,
+            0,
+            render_mode,
+        )
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -371,7 +424,13 @@ class Count(gym.Env):
 
     def step(self, action):
         self.t += 1
-        return np.array([self.episode, self.t], dtype=np.float32), float(self.t == 4), self.t == 4, False, {}
+        return (
+            np.array([self.episode, self.t], dtype=np.float32),
+            float(self.t == 4),
+            self.t == 4,
+            False,
+            {},
+        )
 
 
 @pytest.fixture
@@ -380,13 +439,23 @@ def count(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, discrete in (("Count-v0", False), ("CountDiscrete-v0", True)):
         monkeypatch.setitem(
-            gym.registry, name, gym.envs.registration.EnvSpec(name, entry_point=Count, kwargs={"discrete": discrete})
+            gym.registry,
+            name,
+            gym.envs.registration.EnvSpec(name, entry_point=Count, kwargs={"discrete": discrete}),
         )
 
 
 def small_args(algo, limit, **kwargs):
-    fixed = {"total_timesteps": 8, "steps_per_epoch": 8, "hidden_sizes": (16,), "batch_size": 4, "num_test_episodes": 1}
-    return algo.Args(**{"env_id": "Count-v0", "max_episode_steps": limit, "update_after": 0, **fixed, **kwargs})
+    fixed = {
+        "total_timesteps": 8,
+        "steps_per_epoch": 8,
+        "hidden_sizes": (16,),
+        "batch_size": 4,
+        "num_test_episodes": 1,
+    }
+    return algo.Args(
+        **{"env_id": "Count-v0", "max_episode_steps": limit, "update_after": 0, **fixed, **kwargs}
+    )
 
 
 @off_policy
@@ -404,7 +473,11 @@ def test_policy_step_leaves_q_alone(algo, count, monkeypatch):
 
     def after(ac, ac_targ, polyak):
         (q_before, pi_before), (q, pi) = seen[-1], grads_and_values(ac)
-        assert any(x.abs().sum() > 0 for x in q) and all_equal(q, q_before) and not all_equal(pi, pi_before)
+        assert (
+            any(x.abs().sum() > 0 for x in q)
+            and all_equal(q, q_before)
+            and not all_equal(pi, pi_before)
+        )
         assert all(p.grad is None for p in ac_targ.parameters())
         seen.append(None)
         update_targets(ac, ac_targ, polyak)
@@ -421,7 +494,9 @@ def test_policy_step_leaves_q_alone(algo, count, monkeypatch):
 def test_stored_transitions(algo, count, monkeypatch, limit, length, terminal):
     """d says terminated, never cut by the time limit, and s' is the observation that followed, not the next reset's."""
     store, rows = algo.ReplayBuffer.store, []
-    monkeypatch.setattr(algo.ReplayBuffer, "store", lambda buf, *row: (rows.append(row), store(buf, *row)))
+    monkeypatch.setattr(
+        algo.ReplayBuffer, "store", lambda buf, *row: (rows.append(row), store(buf, *row))
+    )
     algo.train(small_args(algo, limit, update_after=1000))
     for t, (s, _, r, s2, d) in enumerate(rows):
         i = t % length
@@ -433,7 +508,13 @@ def test_stored_transitions(algo, count, monkeypatch, limit, length, terminal):
 
 
 def row(i):
-    return np.float32([i, i + 0.25]), np.float32([i + 0.5, -i]), i + 0.125, np.float32([i + 1, i + 1.25]), i % 2 == 1
+    return (
+        np.float32([i, i + 0.25]),
+        np.float32([i + 0.5, -i]),
+        i + 0.125,
+        np.float32([i + 1, i + 1.25]),
+        i % 2 == 1,
+    )
 
 
 def filled(algo, n, capacity):
@@ -444,7 +525,9 @@ def filled(algo, n, capacity):
 
 
 @off_policy
-@pytest.mark.parametrize("n, held", [(1, [0]), (3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (13, [8, 9, 10, 11, 12])])
+@pytest.mark.parametrize(
+    "n, held", [(1, [0]), (3, [0, 1, 2]), (5, [0, 1, 2, 3, 4]), (13, [8, 9, 10, 11, 12])]
+)
 def test_replay_buffer(algo, n, held):
     torch.manual_seed(0)
     buf = filled(algo, n, 5)
@@ -466,7 +549,7 @@ def test_replay_buffer_keeps_copies(algo):
     s += 1  # as an environment does that reuses its observation's memory
     assert all(x.sum() == 0 for x in buf.sample(1))
     batch = buf.sample(1)
-    buf.data[0][0] = 7  # and a batch does not change when its rows are overwritten
+    buf.s[0] = 7  # and a batch does not change when its rows are overwritten
     assert batch[0].sum() == 0
 
 
@@ -537,9 +620,16 @@ def test_returns_and_advantages(algo, seed, gamma, lam):
 @pytest.mark.parametrize("d, tail", [(True, 0.0), (False, 100.0)])
 def test_last_step_of_the_epoch(algo, d, tail):
     """Terminated there: nothing follows. Cut there: the value of the observation that followed."""
-    r, v, v2 = np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 30.0]), np.array([20.0, 30.0, 100.0])
+    r, v, v2 = (
+        np.array([1.0, 2.0, 3.0]),
+        np.array([10.0, 20.0, 30.0]),
+        np.array([20.0, 30.0, 100.0]),
+    )
     ends = np.array([False, False, d]), np.array([False, False, True])
-    close(algo.compute_returns(r, v2, *ends, 0.5), np.array([2.75 + tail / 8, 3.5 + tail / 4, 3 + tail / 2]))
+    close(
+        algo.compute_returns(r, v2, *ends, 0.5),
+        np.array([2.75 + tail / 8, 3.5 + tail / 4, 3 + tail / 2]),
+    )
     delta = [1 + 10 - 10, 2 + 15 - 20, 3 + tail / 2 - 30]
     adv = np.array([delta[0] + delta[1] / 4 + delta[2] / 16, delta[1] + delta[2] / 4, delta[2]])
     close(algo.compute_advantages(r, v, v2, *ends, 0.5, 0.5), adv)
@@ -550,7 +640,10 @@ def test_nothing_leaks_across_a_path_end(algo):
     r, v, v2, d, end = random_paths(0)
 
     def both(r, v, v2):
-        ret, adv = algo.compute_returns(r, v2, d, end, 0.9), algo.compute_advantages(r, v, v2, d, end, 0.9, 0.8)
+        ret, adv = (
+            algo.compute_returns(r, v2, d, end, 0.9),
+            algo.compute_advantages(r, v, v2, d, end, 0.9, 0.8),
+        )
         return np.stack([ret, adv])
 
     for first in np.flatnonzero(end[:-1]) + 1:  # of the next path
@@ -561,7 +654,11 @@ def test_nothing_leaks_across_a_path_end(algo):
 
 # On-policy: distributions by hand -------------------------------------------------------------------------------------
 
-MU_W, MU_B, LOG_STD = np.array([[0.5, -0.25], [1.0, 0.75]]), np.array([0.1, -0.2]), np.array([-0.5, 0.3])
+MU_W, MU_B, LOG_STD = (
+    np.array([[0.5, -0.25], [1.0, 0.75]]),
+    np.array([0.1, -0.2]),
+    np.array([-0.5, 0.3]),
+)
 LOGIT_W, LOGIT_B = np.array([[1.0, 0.5], [-0.5, 0.25], [0.0, -1.0]]), np.array([0.1, 0.0, -0.3])
 V_W, V_B = np.array([2.0, -3.0]), 0.5
 CHOICES = np.array([2, 0, 1])
@@ -570,7 +667,11 @@ CHOICES = np.array([2, 0, 1])
 def gaussian_logp(s, a, weight=MU_W, bias=MU_B, log_std=LOG_STD):
     """log N(a; μ, σ) summed over dimensions, and its derivatives by μ and log σ."""
     z = (a - s @ weight.T - bias) / np.exp(log_std)
-    return (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(axis=1), z / np.exp(log_std), z**2 - 1
+    return (
+        (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(axis=1),
+        z / np.exp(log_std),
+        z**2 - 1,
+    )
 
 
 def categorical_p(s):
@@ -609,7 +710,10 @@ def test_categorical(algo):
 
 @on_policy
 def test_get_action_gaussian(algo):
-    ac, s = gaussian_ac(algo), np.array([4.0, 2.0])  # μ = 1.6, 5.3: outside the box, and not clipped
+    ac, s = (
+        gaussian_ac(algo),
+        np.array([4.0, 2.0]),
+    )  # μ = 1.6, 5.3: outside the box, and not clipped
     mu = s @ MU_W.T + MU_B
     close(algo.get_action(ac, np.float32(s), deterministic=True), mu)
     torch.manual_seed(0)
@@ -650,7 +754,15 @@ def test_compute_batch(algo, discrete, last_d):
     for epoch in range(2):  # what an earlier epoch left in the buffer is not to be used either
         for t in range(6):
             stale = epoch == 0
-            buf.store(t, 9 + 0 * s[t] if stale else s[t], a[t], r[t], s2[t], d[t] and not stale, end[t] or stale)
+            buf.store(
+                t,
+                9 + 0 * s[t] if stale else s[t],
+                a[t],
+                r[t],
+                s2[t],
+                d[t] and not stale,
+                end[t] or stale,
+            )
     args = algo.Args(gamma=0.9, lam=0.8)
     got = algo.compute_batch(ac, buf, args)
 
@@ -658,15 +770,22 @@ def test_compute_batch(algo, discrete, last_d):
     logp = np.log(categorical_p(s)[range(6), a]) if discrete else gaussian_logp(s, a)[0]
     for x, y in zip(got, (s, a, ret, (adv - adv.mean()) / adv.std(), logp), strict=True):
         close(x, y, rtol=1e-4, atol=1e-5)
-    assert [x.dtype for x in got] == [torch.float32, torch.int64 if discrete else torch.float32, *3 * [torch.float32]]
+    assert [x.dtype for x in got] == [
+        torch.float32,
+        torch.int64 if discrete else torch.float32,
+        *3 * [torch.float32],
+    ]
     assert abs(got[3].mean()) < 1e-6 and abs(got[3].std(correction=0) - 1) < 1e-5
-    assert torch.equal(got[4], ac.pi(got[0]).log_prob(got[1])) and not any(x.requires_grad for x in got)
+    assert torch.equal(got[4], ac.pi(got[0]).log_prob(got[1])) and not any(
+        x.requires_grad for x in got
+    )
 
 
 @on_policy
 @pytest.mark.parametrize("env_id", ["Count-v0", "CountDiscrete-v0"])
 @pytest.mark.parametrize(
-    "steps, limit, d, end", [(8, None, [3, 7], [3, 7]), (6, None, [3], [3, 5]), (7, 3, [], [2, 5, 6])]
+    "steps, limit, d, end",
+    [(8, None, [3, 7], [3, 7]), (6, None, [3], [3, 5]), (7, 3, [], [2, 5, 6])],
 )
 def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end):
     """Two epochs: a termination on the very last step is one, and a cut path keeps the observation that followed."""
@@ -679,14 +798,20 @@ def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end)
     monkeypatch.setattr(algo, "compute_batch", spy)
     algo.train(
         algo.Args(
-            env_id=env_id, total_timesteps=2 * steps, steps_per_epoch=steps, max_episode_steps=limit, train_v_iters=1
+            env_id=env_id,
+            total_timesteps=2 * steps,
+            steps_per_epoch=steps,
+            max_episode_steps=limit,
+            train_v_iters=1,
         )
     )
     assert len(bufs) == 2
     for buf in bufs:
         assert np.flatnonzero(buf.d).tolist() == d and np.flatnonzero(buf.end).tolist() == end
         starts = [0, *(np.array(end) + 1)][: len(end)]
-        assert buf.s[starts, 1].tolist() == [0] * len(end)  # each path, and each epoch, begins with a reset
+        assert buf.s[starts, 1].tolist() == [0] * len(
+            end
+        )  # each path, and each epoch, begins with a reset
         assert np.array_equal(buf.s2, buf.s + np.float32([0, 1]))
 
 
@@ -696,7 +821,9 @@ def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
     """But for their noise, the actions of an epoch are those of the policy that PyTorch has at its end."""
     compute_batch, weights = algo.compute_batch, []
     for actor in (algo.GaussianActor, algo.CategoricalActor):
-        monkeypatch.setattr(actor, "noise", lambda pi, n: np.full((n, pi.net[-1].out_features), 0.5, np.float32))
+        monkeypatch.setattr(
+            actor, "noise", lambda pi, n: np.full((n, pi.net[-1].out_features), 0.5, np.float32)
+        )
 
     def spy(ac, buf, args):
         out = ac.pi.net(torch.as_tensor(buf.s)).detach() + 0.5  # with 0, no gradient would reach μ
@@ -705,9 +832,16 @@ def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
         return compute_batch(ac, buf, args)
 
     monkeypatch.setattr(algo, "compute_batch", spy)
+    monkeypatch.setattr(algo, "check_snapshot", lambda *args: None)  # it knows real noise
     lr = {} if algo is trpo else {"pi_lr": 0.01}
-    algo.train(algo.Args(env_id=env_id, total_timesteps=24, steps_per_epoch=8, train_v_iters=1, **lr))
-    assert len(weights) == 3 and not all_equal(weights[0], weights[1]) and not all_equal(weights[1], weights[2])
+    algo.train(
+        algo.Args(env_id=env_id, total_timesteps=24, steps_per_epoch=8, train_v_iters=1, **lr)
+    )
+    assert (
+        len(weights) == 3
+        and not all_equal(weights[0], weights[1])
+        and not all_equal(weights[1], weights[2])
+    )
 
 
 @on_policy
@@ -719,13 +853,17 @@ def test_the_snapshot_takes_tanh_and_linear_in_any_order_and_refuses_other_layer
         close(algo.snapshot(ac.pi)(s.numpy(), 0.0), ac.pi.net(s).detach())
     for layer in (nn.ReLU(), nn.LayerNorm(width), nn.Linear(width, width, bias=False)):
         ac.pi.net = nn.Sequential(*net, layer)
-        with pytest.raises((ValueError, IndexError)):
+        with pytest.raises(logx.Stop, match="snapshot"):
             algo.snapshot(ac.pi)(s.numpy(), 0.0)
 
 
 # On-policy: losses and updates ----------------------------------------------------------------------------------------
 
-RET, ADV, LOGP_OLD = np.array([1.0, -2.0, 0.5]), np.array([1.5, -0.5, -1.0]), np.array([-2.0, -3.0, -2.5])
+RET, ADV, LOGP_OLD = (
+    np.array([1.0, -2.0, 0.5]),
+    np.array([1.5, -0.5, -1.0]),
+    np.array([-2.0, -3.0, -2.5]),
+)
 
 
 @on_policy
@@ -736,10 +874,17 @@ def test_loss_pi_on_policy(algo, discrete):
     batch = f32(S), torch.tensor(a) if discrete else f32(a), f32(RET), f32(ADV), f32(LOGP_OLD)
     loss_pi, info = algo.compute_loss_pi(ac, batch, algo.Args())
     ratio = np.exp(logp - LOGP_OLD)
-    terms = {"vpg": logp * ADV, "trpo": ratio * ADV, "ppo": np.minimum(ratio * ADV, np.clip(ratio, 0.8, 1.2) * ADV)}
+    terms = {
+        "vpg": logp * ADV,
+        "trpo": ratio * ADV,
+        "ppo": np.minimum(ratio * ADV, np.clip(ratio, 0.8, 1.2) * ADV),
+    }
     close(loss_pi, -terms[algo.__name__].mean())
     entropy = -(categorical_p(S) * np.log(categorical_p(S))).sum(axis=1)
-    close(info["values/entropy"], entropy if discrete else np.full(3, 1 + math.log(2 * math.pi) + LOG_STD.sum()))
+    close(
+        info["values/entropy"],
+        entropy if discrete else np.full(3, 1 + math.log(2 * math.pi) + LOG_STD.sum()),
+    )
     if algo is not trpo:
         close(info["values/kl"], LOGP_OLD - logp)
     if algo is ppo:
@@ -813,7 +958,11 @@ def check_pi(ac, weights):
 
 
 def gaussian_batch(size=50):
-    s, a, adv = RNG(0).normal(size=(size, 2)), RNG(1).normal(size=(size, 2)), RNG(2).normal(size=size)
+    s, a, adv = (
+        RNG(0).normal(size=(size, 2)),
+        RNG(1).normal(size=(size, 2)),
+        RNG(2).normal(size=size),
+    )
     logp_old = gaussian_logp(s, a)[0]
     return s, a, adv, logp_old, [f64(x) for x in (s, a, 0 * adv, adv, logp_old)]
 
@@ -827,7 +976,9 @@ def test_vpg_update_pi():
     logp = gaussian_logp(s, a, *weights)[0]
     check_pi(ac, weights)
     close(info["losses/pi"], -(logp_old * adv).mean())
-    close(info["losses/delta_pi"], -((logp - logp_old) * adv).mean())  # after the step, as is the KL: not 0
+    close(
+        info["losses/delta_pi"], -((logp - logp_old) * adv).mean()
+    )  # after the step, as is the KL: not 0
     close(info["values/kl"], logp_old - logp)
     close(info["values/entropy"], np.full(50, 1 + math.log(2 * math.pi) + weights[2].sum()))
     assert abs((logp_old - logp).mean()) > 1e-3 and all_equal(params_of(ac.v), value)

@@ -46,13 +46,27 @@ def test_two_ranks_learn_as_one(tmp_path):
 
 @pytest.mark.parametrize(
     "fault, says",
-    [("raise", "the simulation diverged"), ("exit", "SystemExit"), ("kill", "KILLED"), ("nan", "the reward is NaN")],
+    [
+        ("raise", "the simulation diverged"),
+        ("exit", "SystemExit"),
+        ("kill", "KILLED"),
+        ("nan", "the reward is NaN"),
+    ],
 )
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_a_rank_that_fails_ends_the_job(fault, says, ranks, tmp_path):
     env = {"FAULT": fault, "PYTHONPATH": str(TESTS)}
     begin = time.monotonic()
-    done = run("ppo.py", *ON_RANK_ONE, "--total-timesteps", 10**6, cwd=tmp_path, mpi=ranks, env=env, timeout=60)
+    done = run(
+        "ppo.py",
+        *ON_RANK_ONE,
+        "--total-timesteps",
+        10**6,
+        cwd=tmp_path,
+        mpi=ranks,
+        env=env,
+        timeout=60,
+    )
     assert done.returncode != 0
     assert says.lower() in (done.stdout + done.stderr).lower()
     assert time.monotonic() - begin < 15 + 10  # 10 for the start, on a busy machine

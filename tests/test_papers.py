@@ -43,7 +43,12 @@ def test_paper(paper):
         assert 0 <= paper["year"] - 2000 - int(month[1]) <= 5
     else:
         url = urlsplit(paper["url"])
-        assert url.scheme == "https" and "." in url.netloc and len(url.path + url.query) > 5 and " " not in paper["url"]
+        assert (
+            url.scheme == "https"
+            and "." in url.netloc
+            and len(url.path + url.query) > 5
+            and " " not in paper["url"]
+        )
 
     why = paper["why"]
     assert 80 <= len(why) <= 240, len(why)
@@ -58,5 +63,7 @@ def test_no_two_sentences_are_alike():
     for a, b in itertools.combinations(PAPERS, 2):
         x, y = words(a["why"]), words(b["why"])
         assert x[:4] != y[:4], (a["title"], b["title"])
-        if len(set(x) & set(y)) > 0.5 * min(len(set(x)), len(set(y))):  # few pairs: the next line is slow
+        if len(set(x) & set(y)) > 0.5 * min(
+            len(set(x)), len(set(y))
+        ):  # few pairs: the next line is slow
             assert difflib.SequenceMatcher(None, x, y).ratio() < 0.6, (a["title"], b["title"])

@@ -21,7 +21,9 @@ def curves(folder):
     """{tag: [(step, value), ...]} as TensorBoard shows them, which drops what a resumed run wrote again."""
     events = EventAccumulator(str(folder)).Reload()
     return {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if tag not in CLOCK
+        tag: [(e.step, e.value) for e in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag not in CLOCK
     }
 
 
@@ -55,7 +57,8 @@ FULL, READ_ONLY = "/dev/full", "/proc/sys/kernel/ostype"  # not even root may wr
 
 
 @pytest.mark.parametrize(
-    "file, disk", [("checkpoint.pt.new", FULL), ("progress.csv", FULL), ("checkpoint.pt.new", READ_ONLY)]
+    "file, disk",
+    [("checkpoint.pt.new", FULL), ("progress.csv", FULL), ("checkpoint.pt.new", READ_ONLY)],
 )
 def test_a_full_disk_leaves_the_last_checkpoint(file, disk, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -78,7 +81,9 @@ def test_a_full_disk_leaves_the_last_checkpoint(file, disk, tmp_path, monkeypatc
     logx.read_checkpoint(folder)
 
 
-@pytest.mark.parametrize("disk, says", [(FULL, "No space left on device"), (READ_ONLY, "Permission denied")])
+@pytest.mark.parametrize(
+    "disk, says", [(FULL, "No space left on device"), (READ_ONLY, "Permission denied")]
+)
 def test_the_sentence_about_a_full_disk(disk, says, tmp_path, monkeypatch, capsys):
     test_a_full_disk_leaves_the_last_checkpoint("checkpoint.pt.new", disk, tmp_path, monkeypatch)
     last = capsys.readouterr().err.splitlines()[-1]
@@ -91,5 +96,10 @@ def test_a_checkpoint_is_all_there_is(name, tmp_path):
     folder = train(f"{name}.py", *TINY[name], cwd=tmp_path)
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     tracked = {"ac", "v_optimizer"} if name == "trpo" else {"ac", "pi_optimizer"}
-    assert tracked <= state.keys() and {"step", "time", "rows", "rngs", "script", "args"} <= state.keys()
-    assert state["script"] == f"{name}.py" and state["step"] == int(read_rows(folder)[-1]["global_step"])
+    assert (
+        tracked <= state.keys()
+        and {"step", "time", "rows", "rngs", "script", "args"} <= state.keys()
+    )
+    assert state["script"] == f"{name}.py" and state["step"] == int(
+        read_rows(folder)[-1]["global_step"]
+    )

@@ -24,7 +24,9 @@ MARKDOWN = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if "_build
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, request):
-    folder = folder_of(tmp_path_factory, getattr(request.config, "workerinput", {}).get("workerid", "master"))
+    folder = folder_of(
+        tmp_path_factory, getattr(request.config, "workerinput", {}).get("workerid", "master")
+    )
     build(folder)
     return folder
 
@@ -72,7 +74,9 @@ def test_anchors_are_unique(site):
 def test_pages_load_nothing_from_elsewhere(site):
     outside = re.compile(r"(?:https?:)?//")
     for page in pages(site):
-        loads = [x["src"] for x in soup(page).find_all(src=True)] + [x["href"] for x in soup(page).find_all("link")]
+        loads = [x["src"] for x in soup(page).find_all(src=True)] + [
+            x["href"] for x in soup(page).find_all("link")
+        ]
         loads += [x["data"] for x in soup(page).find_all("object")]
         assert not [url for url in loads if outside.match(url)], page
     for sheet in site.rglob("*.css"):
@@ -84,7 +88,10 @@ def test_pages_load_nothing_from_elsewhere(site):
 
 def test_a_page_weighs_less_than_a_megabyte(site):
     for page in pages(site):
-        own = {(page.parent / unquote(x["src"])).resolve() for x in soup(page).find_all("img", src=True)}
+        own = {
+            (page.parent / unquote(x["src"])).resolve()
+            for x in soup(page).find_all("img", src=True)
+        }
         assert page.stat().st_size + sum(x.stat().st_size for x in own) < 1e6, page
 
 
@@ -103,7 +110,9 @@ def slugs(path):
     tokens = MarkdownIt().enable("table").parse(path.read_text())
     for heading, content in zip(tokens, tokens[1:]):
         if heading.type == "heading_open":
-            words = "".join(x.content for x in content.children if x.type in ("text", "code_inline"))
+            words = "".join(
+                x.content for x in content.children if x.type in ("text", "code_inline")
+            )
             slug = re.sub(r"[^\w\- ]", "", words.strip().lower()).replace(" ", "-")
             found.append(f"{slug}-{found.count(slug)}" if slug in found else slug)
     return found
@@ -170,12 +179,20 @@ def pseudocode(name):
 
 def citing(name, number):
     """The lines that cite a number: comments, and whole functions by their docstrings."""
-    lines = {n for n, comment in comment_lines(SOURCE[name]).items() if re.fullmatch(rf"#.* ?\({number}\).*", comment)}
+    lines = {
+        n
+        for n, comment in comment_lines(SOURCE[name]).items()
+        if re.fullmatch(rf"#.* ?\({number}\).*", comment)
+    }
     parts = set()
     for f in ast.parse(SOURCE[name]).body:
-        if isinstance(f, ast.FunctionDef) and re.match(rf"(\(\w+\) )*\({number}\)", ast.get_docstring(f) or ""):
+        if isinstance(f, ast.FunctionDef) and re.match(
+            rf"(\(\w+\) )*\({number}\)", ast.get_docstring(f) or ""
+        ):
             lines.add(f.body[0].lineno)
-            parts |= set(range(min([f.lineno, *(d.lineno for d in f.decorator_list)]), f.end_lineno + 1))
+            parts |= set(
+                range(min([f.lineno, *(d.lineno for d in f.decorator_list)]), f.end_lineno + 1)
+            )
     return lines, parts
 
 
@@ -199,8 +216,16 @@ def test_annotated_lines_are_linked_both_ways(name, site):
     box = annotated(site, name)
     for number in pseudocode(name):
         lines, parts = citing(name, number)
-        marked = {int(x["id"].split("-L")[1]) for x in box.select(".line") if number in x.get("data-cites", "").split()}
-        within = {int(x["id"].split("-L")[1]) for x in box.select(".line") if number in x.get("data-part", "").split()}
+        marked = {
+            int(x["id"].split("-L")[1])
+            for x in box.select(".line")
+            if number in x.get("data-cites", "").split()
+        }
+        within = {
+            int(x["id"].split("-L")[1])
+            for x in box.select(".line")
+            if number in x.get("data-part", "").split()
+        }
         assert (marked, within) == (lines, parts)
         places = [a["href"] for a in box.find(id=f"{name}-{number}").select(".places a")]
         assert {f"#{name}-L{n}" for n in lines} == set(places)
@@ -208,9 +233,13 @@ def test_annotated_lines_are_linked_both_ways(name, site):
             assert box.find(id=f"{name}-L{n}").select_one(f'.src a[href="#{name}-{number}"]')
 
 
-@pytest.mark.parametrize("old, new", [("vpg", "ppo"), ("vpg", "trpo"), ("ddpg", "td3"), ("td3", "sac")])
+@pytest.mark.parametrize(
+    "old, new", [("vpg", "ppo"), ("vpg", "trpo"), ("ddpg", "td3"), ("td3", "sac")]
+)
 def test_sibling_diff_turns_one_script_into_the_other(old, new, site):
-    rows = soup(site / "algorithms" / f"{new}-annotated.html").select(f'[data-pair="{old}-{new}"] .line')
+    rows = soup(site / "algorithms" / f"{new}-annotated.html").select(
+        f'[data-pair="{old}-{new}"] .line'
+    )
     before, after = SOURCE[old].splitlines(), SOURCE[new].splitlines()
     old_lines, new_lines = dict(enumerate(before, 1)), dict(enumerate(after, 1))
     for row in rows:
@@ -218,8 +247,12 @@ def test_sibling_diff_turns_one_script_into_the_other(old, new, site):
             label.extract()
         i, j = (x.get_text() for x in row.select(".ln"))
         text = row.select_one(".src").get_text().rstrip("\n")
-        assert text == (old_lines.pop(int(i)) if i else text) == (new_lines.pop(int(j)) if j else text)
-    assert list(old_lines.values()) == list(new_lines.values())  # what the diff leaves out is the same in both
+        assert (
+            text == (old_lines.pop(int(i)) if i else text) == (new_lines.pop(int(j)) if j else text)
+        )
+    assert list(old_lines.values()) == list(
+        new_lines.values()
+    )  # what the diff leaves out is the same in both
 
 
 @pytest.mark.parametrize(
@@ -229,17 +262,26 @@ def test_sibling_diff_turns_one_script_into_the_other(old, new, site):
         ("a batch of a path's steps", ["a batch of a path's steps"]),
         ("a ~ π_θ(·|s); then", [r"$a \sim \pi _{\theta}{(\cdot \mid s)}$", "; then"]),
         ("TD3's Q-function Q_{φ_{targ,1}}", ["TD3's Q-function ", r"$Q_{\phi _{\text{targ},1}}$"]),
-        ("with Ĥ_k⁻¹ ĝ_k (line search)", ["with ", r"$\hat{H}_{k}^{-1} \hat{g}_{k}$", " (line search)"]),
+        (
+            "with Ĥ_k⁻¹ ĝ_k (line search)",
+            ["with ", r"$\hat{H}_{k}^{-1} \hat{g}_{k}$", " (line search)"],
+        ),
         ("√(2δ / x̂_kᵀ x̂_k)", [r"$\sqrt{2\delta / \hat{x}_{k}^{\top } \hat{x}_{k}}$"]),
         ("the first start_steps", ["the first ", "`start_steps`"]),
-        ("ε ~ N(0, σ²), D", [r"$\varepsilon \sim \mathcal N (0, \sigma ^{2})$", ", ", r"$\mathcal D$"]),
+        (
+            "ε ~ N(0, σ²), D",
+            [r"$\varepsilon \sim \mathcal N (0, \sigma ^{2})$", ", ", r"$\mathcal D$"],
+        ),
         ("mean KL ≤ δ", ["mean ", r"$\operatorname{KL} \le \delta$"]),
         ("L = mean min(x, y)", [r"$L = \operatorname{mean} \min (x, y)$"]),
     ],
 )
 def test_unicode_becomes_latex(text, parts):
     marks = {"math": "${}$", "code": "`{}`", "text": "{}"}
-    found = [marks[what].format(typeset.latex(x) if what == "math" else x) for what, x in typeset.segments(text)]
+    found = [
+        marks[what].format(typeset.latex(x) if what == "math" else x)
+        for what, x in typeset.segments(text)
+    ]
     merged = []
     for part in found:
         if merged and part[0] not in "$`" and merged[-1][0] not in "$`":
@@ -266,7 +308,11 @@ def test_help_is_the_scripts_own(site):
     assert shown
     for name in set(shown) & {"ppo", "sac"}:
         done = subprocess.run(
-            [sys.executable, f"{name}.py", "--help"], cwd=ROOT, env=env, capture_output=True, text=True
+            [sys.executable, f"{name}.py", "--help"],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
         )
         assert shown[name].split() == done.stdout.split()
 
@@ -284,5 +330,12 @@ def test_every_figure_has_its_still_and_its_words(site):
     assert figures.keys() == names and len(names) >= 6
     for figure in figures.values():
         drawing = figure.select_one(".drawing")
-        assert drawing.select("svg path") and drawing["role"] == "img" and len(drawing["aria-label"]) > 100
-        assert figure.select_one(".reading").get_text() and figure.find("figcaption").get_text().strip()
+        assert (
+            drawing.select("svg path")
+            and drawing["role"] == "img"
+            and len(drawing["aria-label"]) > 100
+        )
+        assert (
+            figure.select_one(".reading").get_text()
+            and figure.find("figcaption").get_text().strip()
+        )

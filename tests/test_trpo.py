@@ -45,7 +45,11 @@ def numbers(ac, s, params=None):
     params = params or dict(ac.pi.named_parameters())
     net = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
     out = functional_call(ac.pi.net, net, (s,))
-    return (out, params["log_std"].exp()) if "log_std" in params else out.exp() / out.exp().sum(-1, keepdim=True)
+    return (
+        (out, params["log_std"].exp())
+        if "log_std" in params
+        else out.exp() / out.exp().sum(-1, keepdim=True)
+    )
 
 
 def hand_kl(old, new):
@@ -64,7 +68,9 @@ def hand_surrogate(ac, batch, old, new):
     """mean Â π(a|s) / π_old(a|s)."""
     _, a, _, adv, _ = batch
     if isinstance(old, tuple):
-        logs = [-0.5 * (((a - mu) / sigma) ** 2).sum(-1) - sigma.log().sum() for mu, sigma in (old, new)]
+        logs = [
+            -0.5 * (((a - mu) / sigma) ** 2).sum(-1) - sigma.log().sum() for mu, sigma in (old, new)
+        ]
         ratio = (logs[1] - logs[0]).exp()
     else:
         ratio = new[range(len(a)), a] / old[range(len(a)), a]
@@ -85,8 +91,12 @@ def test_conjugate_gradient(n, seed):
         x = solve(H, g, iters)
         assert np.linalg.norm(H @ x - g) <= 1e-5 * np.linalg.norm(g)
         assert np.linalg.norm(x - want) <= 1e-4 * np.linalg.norm(want)
-        np.testing.assert_allclose(solve(H, 1e-7 * g, iters), 1e-7 * x, rtol=1e-6)  # small gradients are solved as well
-    np.testing.assert_allclose(solve(H, g, 1), (g @ g) / (g @ H @ g) * g)  # fewer are a start: steepest descent
+        np.testing.assert_allclose(
+            solve(H, 1e-7 * g, iters), 1e-7 * x, rtol=1e-6
+        )  # small gradients are solved as well
+    np.testing.assert_allclose(
+        solve(H, g, 1), (g @ g) / (g @ H @ g) * g
+    )  # fewer are a start: steepest descent
 
 
 @pytest.mark.parametrize("n", [1, 4])
@@ -104,7 +114,9 @@ def test_conjugate_gradient_of_zero():
 def test_conjugate_gradient_meets_negative_curvature():
     assert (solve(-np.eye(3), np.ones(3), 10) == 0).all()
     assert (solve(np.zeros((3, 3)), np.ones(3), 10) == 0).all()  # nor a step of infinite length
-    g = np.array([1.0, 0.5])  # gᵀ H g = 0.75 > 0, but the second direction is one of negative curvature
+    g = np.array(
+        [1.0, 0.5]
+    )  # gᵀ H g = 0.75 > 0, but the second direction is one of negative curvature
     np.testing.assert_allclose(solve(np.diag([1.0, -1.0]), g, 10), 1.25 / 0.75 * g)
 
 
@@ -116,9 +128,14 @@ def test_kl_of_gaussians():
     mu, mu2 = np.array([[0.0, 1.0], [2.0, -1.0]]), np.array([[0.5, 1.0], [2.0, 1.0]])
     sigma, sigma2 = np.array([0.5, 2.0]), np.array([1.0, 1.0])
     old, new = make_ac(ACT).pi, make_ac(ACT).pi
-    s = torch.eye(2, dtype=torch.float64)  # then the network's columns, plus its bias, are the means
+    s = torch.eye(
+        2, dtype=torch.float64
+    )  # then the network's columns, plus its bias, are the means
     for pi, m, std in ((old, mu, sigma), (new, mu2, sigma2)):
-        pi.net[0].weight.data, pi.net[0].bias.data = torch.tensor(m.T), torch.zeros(2, dtype=torch.float64)
+        pi.net[0].weight.data, pi.net[0].bias.data = (
+            torch.tensor(m.T),
+            torch.zeros(2, dtype=torch.float64),
+        )
         pi.log_std.data = torch.tensor(np.log(std))
     want = hand_kl((mu, sigma), (mu2, sigma2))
     rows = [
@@ -131,12 +148,20 @@ def test_kl_of_gaussians():
 
 
 def test_kl_of_categoricals():
-    old, new = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]), np.array([[0.125, 0.125, 0.75], [0.45, 0.45, 0.1]])
-    want = (0.5 * np.log(4) + 0.25 * np.log(2) - 0.25 * np.log(3) - 0.2 * np.log(4.5) + 0.8 * np.log(8)) / 2
+    old, new = (
+        np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]),
+        np.array([[0.125, 0.125, 0.75], [0.45, 0.45, 0.1]]),
+    )
+    want = (
+        0.5 * np.log(4) + 0.25 * np.log(2) - 0.25 * np.log(3) - 0.2 * np.log(4.5) + 0.8 * np.log(8)
+    ) / 2
     pis = []
     for p in (old, new):
         pis.append(make_ac(CHOICE).pi)
-        pis[-1].net[0].weight.data, pis[-1].net[0].bias.data = torch.tensor(np.log(p).T), torch.ones(3).double()
+        pis[-1].net[0].weight.data, pis[-1].net[0].bias.data = (
+            torch.tensor(np.log(p).T),
+            torch.ones(3).double(),
+        )
     s = torch.eye(2, dtype=torch.float64)
     np.testing.assert_allclose(trpo.compute_kl(pis[0](s), pis[1](s)).item(), want)
     np.testing.assert_allclose(hand_kl(old, new), want)
@@ -156,7 +181,9 @@ def watch_cg(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("damping", [1e-3, 0.1])  # not 0: numbers added to all logits change nothing, so H is singular
+@pytest.mark.parametrize(
+    "damping", [1e-3, 0.1]
+)  # not 0: numbers added to all logits change nothing, so H is singular
 @both
 def test_hessian_of_linear_policies(act, damping, monkeypatch):
     """For a linear network it is known: mean s sᵀ, times 1/σ² of the means, or diag(p) − p pᵀ of the logits."""
@@ -170,8 +197,12 @@ def test_hessian_of_linear_policies(act, damping, monkeypatch):
         p = numbers_old.detach().numpy()
         F = p[:, :, None] * np.eye(3) - p[:, :, None] * p[:, None, :]
     s1 = np.hstack([s, np.ones((len(s), 1))])
-    blocks = np.einsum("bij,bk,bl->ikjl", F, s1, s1) / len(s)  # by (output, input) twice; the last input is the bias's
-    order = [(i, k) for i in range(n) for k in range(2)] + [(i, 2) for i in range(n)]  # weights by rows, then biases
+    blocks = np.einsum("bij,bk,bl->ikjl", F, s1, s1) / len(
+        s
+    )  # by (output, input) twice; the last input is the bias's
+    order = [(i, k) for i in range(n) for k in range(2)] + [
+        (i, 2) for i in range(n)
+    ]  # weights by rows, then biases
     H = np.array([[blocks[i, k, j, m] for j, m in order] for i, k in order])
     if act is ACT:  # log σ comes first: 2 I, and nothing mixed with the means
         H = np.block([[2 * np.eye(2), np.zeros((2, len(H)))], [np.zeros((len(H), 2)), H]])
@@ -191,7 +222,9 @@ def test_hessian_of_a_network(act, monkeypatch):
 
     theta = theta_of(ac)
     old = numbers(ac, s, split(theta))
-    H = torch.autograd.functional.hessian(lambda x: hand_kl(old, numbers(ac, s, split(x))), theta).numpy()
+    H = torch.autograd.functional.hessian(
+        lambda x: hand_kl(old, numbers(ac, s, split(x))), theta
+    ).numpy()
     g = torch.autograd.functional.jacobian(
         lambda x: hand_surrogate(ac, batch, old, numbers(ac, s, split(x))), theta
     ).numpy()
@@ -206,7 +239,10 @@ def test_hessian_of_a_network(act, monkeypatch):
 @both
 def test_step(act, monkeypatch):
     """θ_{k+1} − θ_k = β^j √(2δ / xᵀ H x) x; by the script's own conjugate gradient it comes out alike."""
-    args, seen = trpo.Args(delta=0.02, damping_coeff=0.1, cg_iters=20, backtrack_coeff=0.5), watch_cg(monkeypatch)
+    args, seen = (
+        trpo.Args(delta=0.02, damping_coeff=0.1, cg_iters=20, backtrack_coeff=0.5),
+        watch_cg(monkeypatch),
+    )
     for _ in range(2):
         ac = make_ac(act)
         batch, theta = make_batch(ac, act), theta_of(ac)
@@ -231,7 +267,10 @@ def test_trust_region(act, delta):
         info = trpo.update_pi(ac, batch, trpo.Args(delta=delta))
         with torch.no_grad():
             new = numbers(ac, batch[0])
-            kl, gain = hand_kl(old, new).item(), (hand_surrogate(ac, batch, old, new) - batch[3].mean()).item()
+            kl, gain = (
+                hand_kl(old, new).item(),
+                (hand_surrogate(ac, batch, old, new) - batch[3].mean()).item(),
+            )
         assert kl <= delta and gain >= 0
         np.testing.assert_allclose(info["values/kl"].item(), kl, rtol=1e-6, atol=1e-12)
         np.testing.assert_allclose(info["losses/delta_pi"].item(), -gain, rtol=1e-6, atol=1e-12)
@@ -248,7 +287,9 @@ def test_line_search():
         ac = make_ac(ACT)
         torch.nn.init.zeros_(ac.pi.net[0].bias)
         s, a = torch.zeros(2, 2).double(), torch.tensor([[0.0, 0.0], [2.0, 2.0]]).double()
-        adv = torch.tensor([1.0, -1.0]).double()  # the mean is good: σ falls, where KL is above its quadratic form
+        adv = torch.tensor(
+            [1.0, -1.0]
+        ).double()  # the mean is good: σ falls, where KL is above its quadratic form
         with torch.no_grad():
             batch = s, a, adv, adv, ac.pi(s).log_prob(a)
         theta = theta_of(ac)
@@ -256,7 +297,10 @@ def test_line_search():
         info = trpo.update_pi(ac, batch, args)
         assert info["values/backtracks"] == 1
         if tries == 1:  # the old policy, to the last bit
-            assert torch.equal(theta_of(ac), theta) and info["values/kl"] == info["losses/delta_pi"] == 0
+            assert (
+                torch.equal(theta_of(ac), theta)
+                and info["values/kl"] == info["losses/delta_pi"] == 0
+            )
         else:
             assert 0 < info["values/kl"] <= 0.05 and info["losses/delta_pi"] < 0
             thetas.append(theta_of(ac))
@@ -268,13 +312,18 @@ def test_line_search():
 def test_no_acceptable_step_keeps_the_old_policy(act, dtype, monkeypatch):
     """The surrogate falls in the direction of −x: all tries are rejected, and not a bit of θ changes."""
     ac = make_ac(act, (8,)).to(dtype)
-    batch = [x.to(dtype) if x.is_floating_point() else x for x in make_batch(make_ac(act, (8,)), act)]
+    batch = [
+        x.to(dtype) if x.is_floating_point() else x for x in make_batch(make_ac(act, (8,)), act)
+    ]
     with torch.no_grad():
         batch[4] = ac.pi(batch[0]).log_prob(batch[1])
     theta, cg = theta_of(ac), trpo.conjugate_gradient
     monkeypatch.setattr(trpo, "conjugate_gradient", lambda *args: -cg(*args))
     info = trpo.update_pi(ac, batch, trpo.Args())
-    assert torch.equal(theta_of(ac), theta) and info["values/backtracks"] == trpo.Args().backtrack_iters
+    assert (
+        torch.equal(theta_of(ac), theta)
+        and info["values/backtracks"] == trpo.Args().backtrack_iters
+    )
     assert info["values/kl"] == info["losses/delta_pi"] == 0
 
 

@@ -18,7 +18,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-TESTS = ["tests/test_losses.py", "tests/test_trpo.py", "tests/test_against_sb3.py", "tests/test_properties.py"]
+TESTS = ["tests/test_losses.py", "tests/test_trpo.py", "tests/test_against_sb3.py", "tests/test_whole_runs.py"]
 LIMIT = 600  # seconds for the tests of one mutant
 
 HERE = Path(__file__).resolve().parent

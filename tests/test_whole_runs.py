@@ -24,7 +24,11 @@ def siblings(*modules):
 
 
 ON_POLICY, OFF_POLICY = (vpg, trpo, ppo), (ddpg, td3, sac)
-every, on_policy, off_policy = siblings(*ON_POLICY, *OFF_POLICY), siblings(*ON_POLICY), siblings(*OFF_POLICY)
+every, on_policy, off_policy = (
+    siblings(*ON_POLICY, *OFF_POLICY),
+    siblings(*ON_POLICY),
+    siblings(*OFF_POLICY),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -34,11 +38,15 @@ def folder_for_runs(tmp_path, monkeypatch):
 
 def make_args(algo, **kwargs):
     """A short run of three epochs; in the second, DDPG, TD3 and SAC begin with updates and end with random actions."""
-    fixed = dict(env_id="Pendulum-v1", max_episode_steps=25, total_timesteps=300, steps_per_epoch=100)
+    fixed = dict(
+        env_id="Pendulum-v1", max_episode_steps=25, total_timesteps=300, steps_per_epoch=100
+    )
     if algo in ON_POLICY:
         fixed |= dict(train_v_iters=3)
     else:
-        fixed |= dict(start_steps=150, update_after=101, num_test_episodes=1, batch_size=8, replay_size=200)
+        fixed |= dict(
+            start_steps=150, update_after=101, num_test_episodes=1, batch_size=8, replay_size=200
+        )
     if algo is sac:
         fixed |= dict(learn_alpha=True)
     return algo.Args(**fixed | dict(hidden_sizes=(8,)) | kwargs)
@@ -65,7 +73,9 @@ def test_an_observation_stays_as_it_was_when_the_environment_changes_its_own_in_
     env = algo.make_env(args)
     ac = algo.ActorCritic(env.observation_space, env.action_space, args)
     path = [env.reset(seed=0)[0]]
-    path += [env.step(algo.get_action(ac, path[-1]))[0] for _ in range(3)]  # a Discrete action arrives as a number
+    path += [
+        env.step(algo.get_action(ac, path[-1]))[0] for _ in range(3)
+    ]  # a Discrete action arrives as a number
     assert np.ravel(path).tolist() == [0, 1, 2, 3]
     assert all(s.dtype == np.float32 for s in path)
 
@@ -95,14 +105,23 @@ class Diary(gym.Env):
 def test_logged_returns(algo, monkeypatch):
     """A row has the returns of the episodes that ended in its epoch; not of one cut, nor of an epoch before."""
     monkeypatch.setattr(Diary, "episodes", [])
-    monkeypatch.setitem(gym.registry, "Diary-v0", gym.envs.registration.EnvSpec("Diary-v0", entry_point=Diary))
+    monkeypatch.setitem(
+        gym.registry, "Diary-v0", gym.envs.registration.EnvSpec("Diary-v0", entry_point=Diary)
+    )
     steps = 10 if algo in ON_POLICY else 8  # on-policy, the third episode is cut
-    env = dict(env_id="Diary-v0", max_episode_steps=9, steps_per_epoch=steps, total_timesteps=3 * steps)
-    folder = algo.train(make_args(algo, **env, **({} if algo in ON_POLICY else {"num_test_episodes": 0})))
+    env = dict(
+        env_id="Diary-v0", max_episode_steps=9, steps_per_epoch=steps, total_timesteps=3 * steps
+    )
+    folder = algo.train(
+        make_args(algo, **env, **({} if algo in ON_POLICY else {"num_test_episodes": 0}))
+    )
     rows = read_rows(folder)
     assert len(rows) == 3 and len(Diary.episodes) == 6
     for row, returns in zip(rows, np.reshape(Diary.episodes, (3, 2))):
-        names = [f"charts/episodic_{name}" for name in ("return", "return_std", "return_min", "return_max", "length")]
+        names = [
+            f"charts/episodic_{name}"
+            for name in ("return", "return_std", "return_min", "return_max", "length")
+        ]
         want = [returns.mean(), returns.std(), returns.min(), returns.max(), 4]
         np.testing.assert_allclose([float(row[name]) for name in names], want, rtol=1e-5, atol=1e-6)
 
@@ -124,7 +143,13 @@ def test_schedule(algo, monkeypatch):
 
     for name in calls:
         count(name, getattr(algo, name))
-    limits = dict(max_episode_steps=5, total_timesteps=30, start_steps=12, update_after=15, num_test_episodes=0)
+    limits = dict(
+        max_episode_steps=5,
+        total_timesteps=30,
+        start_steps=12,
+        update_after=15,
+        num_test_episodes=0,
+    )
     algo.train(make_args(algo, **limits))
     assert calls == {"get_action": 18, "compute_targets": 20}
 
@@ -132,7 +157,12 @@ def test_schedule(algo, monkeypatch):
 @off_policy
 def test_evaluation(algo):
     """Deterministic actions; starts that depend on the seed and the step alone."""
-    args = make_args(algo, num_test_episodes=3, max_episode_steps=20, **({} if algo is sac else {"act_noise": 1.0}))
+    args = make_args(
+        algo,
+        num_test_episodes=3,
+        max_episode_steps=20,
+        **({} if algo is sac else {"act_noise": 1.0}),
+    )
     env = algo.make_env(args)
     ac = algo.ActorCritic(env.observation_space, env.action_space, args)
     first, again, later = (algo.evaluate(ac, env, args, step) for step in (100, 100, 200))
@@ -190,7 +220,15 @@ def test_advantages_are_normalised_by_the_statistics_of_all_ranks(algo, monkeypa
     space = Box(-1, 1, (2,))
     ac, buf = algo.ActorCritic(space, space, make_args(algo)), algo.PathBuffer(space, space, 50)
     for t in range(50):
-        buf.store(t, np.zeros(2), np.zeros(2), np.random.default_rng(t).normal(), np.zeros(2), False, t == 49)
+        buf.store(
+            t,
+            np.zeros(2),
+            np.zeros(2),
+            np.random.default_rng(t).normal(),
+            np.zeros(2),
+            False,
+            t == 49,
+        )
     adv = algo.compute_batch(ac, buf, make_args(algo))[3].numpy()
     assert len(shares) == 2
     want = (shares[0] - np.mean(shares)) / np.std(shares)

@@ -273,7 +273,6 @@ def train(args):
     logger = logx.Logger(args, __file__, columns, env, tracked)
     step = logger.step
     s, _ = env.reset()
-    logx.check_finite(step, {"the observation at reset": [s]})
     ep_ret, ep_len = 0.0, 0
     while step < args.total_timesteps or ep_len > 0:  # (3)
         # act, first at random
@@ -310,7 +309,6 @@ def train(args):
                 logger.store(evaluate(ac, test_env, args, step))
             logger.end_epoch(step)
         s, _ = env.reset()  # (16)
-        logx.check_finite(step, {"the observation at reset": [s]})
         ep_ret, ep_len = 0.0, 0
     return logger.dir
 

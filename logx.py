@@ -174,7 +174,7 @@ def setup():
 
 
 def make_env(args, render_mode=None):
-    """Returns gymnasium.make's environment, with flat float32 observations and float rewards.
+    """Returns gymnasium.make's environment, with flat observations and plain numbers.
 
     torch, NumPy and Python's random are seeded first, by args.seed and the rank, since some
     environments draw from them when they are made. Discrete actions begin at 0. Raises Stop if the
@@ -202,11 +202,35 @@ def make_env(args, render_mode=None):
         choices = gym.spaces.Discrete(env.action_space.n)
         # a Python number, since an array of shape () cannot be the key of a dict
         env = gym.wrappers.TransformAction(env, lambda a: int(a) + first, choices)
-    return gym.wrappers.TransformReward(env, float)
+    return PlainNumbers(env)
+
+
+class PlainNumbers(gym.Wrapper):
+    """Gives observations as float32 copies, and rewards as floats.
+
+    Copies, since some environments change one array in place. The bounds of observations do not
+    matter here. reset raises FloatingPointError if the observation is not finite.
+    """
+
+    def __init__(self, env):
+        super().__init__(env)
+        shape = env.observation_space.shape
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, shape, np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        s, info = self.env.reset(seed=seed, options=options)
+        s = np.array(s, np.float32)
+        if not np.isfinite(s).all():
+            raise FloatingPointError("the observation at reset is NaN or infinite")
+        return s, info
+
+    def step(self, action):
+        s, r, d, truncated, info = self.env.step(action)
+        return np.array(s, np.float32), float(r), d, truncated, info
 
 
 def flatten_observations(env, env_id):
-    """The environment with observations as flat float32 vectors."""
+    """The environment with flat vectors as observations. Raises Stop if that cannot be."""
     space = env.observation_space
     for inner in inner_spaces(space):
         if isinstance(inner, gym.spaces.Box) and inner.dtype == np.uint8 and len(inner.shape) > 1:
@@ -223,9 +247,7 @@ def flatten_observations(env, env_id):
             f"{env_id} observes {space}, which has no fixed length; "
             "gymnasium.wrappers.TransformObservation can make a vector of it"
         )
-    # Copies, since some environments change one array in place. The bounds do not matter here.
-    flat = gym.spaces.Box(-np.inf, np.inf, flat.shape, np.float32)
-    return gym.wrappers.TransformObservation(env, lambda s: np.array(s, np.float32), flat)
+    return env
 
 
 def rescale_actions(env, env_id):

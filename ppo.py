@@ -358,7 +358,6 @@ def train(args):
         for t in range(steps):  # (3)
             if end:
                 s, _ = env.reset()
-                logx.check_finite(step + t * logx.size, {"the observation at reset": [s]})
                 ep_ret, ep_len = 0.0, 0
             a = act(s, noise[t])
             s2, r, d, truncated, _ = env.step(a)

@@ -7,11 +7,11 @@ RIGHT in it.
 """
 
 WRONG = """\
-        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+        s = s2
         buf.store(s, a, r, s2, d)  # (7)
 """
 
 RIGHT = """\
         buf.store(s, a, r, s2, d)  # (7)
-        s, step, ep_ret, ep_len = s2, step + 1, ep_ret + r, ep_len + 1
+        s = s2
 """

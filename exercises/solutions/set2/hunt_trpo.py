@@ -6,6 +6,6 @@ This file is not the fixed script: the checker makes the broken copy again, and 
 RIGHT in it.
 """
 
-WRONG = "ret, adv = torch.as_tensor(v, dtype=torch.float32)"
+WRONG = "ret = torch.as_tensor(v, dtype=torch.float32)"
 
-RIGHT = "ret, adv = torch.as_tensor(ret, dtype=torch.float32)"
+RIGHT = "ret = torch.as_tensor(ret, dtype=torch.float32)"

@@ -13,6 +13,7 @@ WRONG = """\
     loss_pi.backward()
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
+
     with torch.no_grad():
         loss_new, _ = compute_loss_pi(ac, batch, args)"""
 
@@ -22,5 +23,6 @@ RIGHT = """\
     loss_pi.backward()
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
+
     with torch.no_grad():
         loss_new, info = compute_loss_pi(ac, batch, args)"""

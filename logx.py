@@ -276,14 +276,14 @@ def rescale_actions(env, env_id):
         )
 
     bounded = is_bounded(space)
-    low = space.low.astype(np.float64)
-    high = space.high.astype(np.float64)
-    middle = np.where(bounded, low / 2 + high / 2, 0.0)
-    half = np.where(bounded, high / 2 - low / 2, 1.0)
+    low = np.where(bounded, space.low, -1.0)
+    high = np.where(bounded, space.high, 1.0)
 
     def to_env(a):
+        share = (a + 1) / 2  # of the way from low to high
+        rescaled = (1 - share) * low + share * high
         # clipped, since noise exceeds [−1, 1], and so does rounding
-        return np.clip(middle + half * a, low, high).astype(space.dtype)
+        return np.clip(rescaled, space.low, space.high).astype(space.dtype)
 
     limit = np.where(bounded, np.float32(1), np.float32(np.inf))
     return gym.wrappers.TransformAction(env, to_env, gym.spaces.Box(-limit, limit))
@@ -640,8 +640,11 @@ class Logger:
             self._say_goodbye()
 
     def _check_latest(self, step):
-        """Raises FloatingPointError if a value stored last is not finite."""
-        latest = {name: xs[-1] for name, xs in self.values.items() if xs}
+        """Raises FloatingPointError if a loss or value stored last is not finite."""
+        latest = {}
+        for name, xs in self.values.items():
+            if xs and not name.startswith("charts/"):  # of rewards, train() knows the step
+                latest[name] = xs[-1]
         check_finite(step, latest)
 
     def _make_row(self, step):

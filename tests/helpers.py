@@ -48,9 +48,8 @@ def start(script, *args, cwd, mpi=0, env=None):
     ctrl_c = partial(
         signal.signal, signal.SIGINT, signal.SIG_DFL
     )  # what runs in the background may inherit "ignore"
-    pipes = dict(
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pipes["encoding"] = env.get("PYTHONIOENCODING", "utf-8")
     return subprocess.Popen(command, cwd=cwd, env=env, preexec_fn=ctrl_c, **pipes)
 
 

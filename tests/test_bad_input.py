@@ -39,7 +39,6 @@ def assert_refused(script, *args, cwd, says, **kwargs):
 CASES = [(name, "--env-id HalfCheeta-v4", "HalfCheetah") for name in SCRIPTS]
 CASES += [(name, "--env-id CartPole-v1", "ppo.py") for name in OFF_POLICY]
 CASES += [(name, "--env-id faulty_envs:Endless-v0", "--max-episode-steps") for name in OFF_POLICY]
-CASES += [(name, "--env-id FrozenLake-v1", "Discrete(16)") for name in ON_POLICY]
 CASES += [
     ("sac", "--env-id HalfCheetah-v99", "v5"),
     ("ppo", "--env-id no_such_module:Thing-v0", "no_such_module"),
@@ -103,7 +102,7 @@ def test_one_rank_speaks(args, tmp_path):
 
 def test_launcher_of_another_mpi(tmp_path):
     env = {"OMPI_COMM_WORLD_SIZE": "2", "OMPI_COMM_WORLD_RANK": "0"}
-    assert_refused("ppo.py", cwd=tmp_path, env=env, says="another MPI")
+    assert_refused("ppo.py", cwd=tmp_path, env=env, says="a different MPI library")
 
 
 # --resume and play
@@ -139,17 +138,6 @@ def test_missing_or_damaged_run(command, how, tmp_path, finished):
         damage(shutil.copytree(finished, folder), how)
     script, *args = COMMANDS[command]
     assert_refused(script, *args, folder, cwd=tmp_path, says="checkpoint.pt is missing or damaged")
-
-
-def test_every_flipped_byte_is_found(tmp_path, finished):
-    path = shutil.copytree(finished, tmp_path / "run") / "checkpoint.pt"
-    good = path.read_bytes()
-    for i in [*range(0, len(good), len(good) // 200), len(good) - 1]:
-        path.write_bytes(good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :])
-        with pytest.raises(logx.Stop):
-            logx.read_checkpoint(path.parent)
-    path.write_bytes(good)
-    logx.read_checkpoint(path.parent)
 
 
 RESUMED = [

@@ -104,9 +104,7 @@ def test_a_copy_alone_leaves_a_whole_run(copied):
     config = json.loads((folder / "config.json").read_text())
     assert config["args"]["hidden_sizes"] == [8] and config["args"]["seed"] == 3
     assert config.keys() >= {"commit", "python", "torch", "gymnasium", "numpy"}
-    assert (
-        "not a git repository" in config["commit"]
-    )  # git was asked, in a folder with an apostrophe, too
+    assert config["commit"] is None  # no git repository
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     assert state["step"] == 600 and {"pi.net.0.weight", "q1.net.0.weight"} <= state["ac"].keys()
     assert state["buf"] is None  # a finished run's is small to share
@@ -192,9 +190,10 @@ def test_an_environment_without_a_render_mode(tmp_path):
 
 
 def play(copied, *args):
-    done = run(copied / "logx.py", "play", only_run(copied), *args, cwd=copied)
+    """What play prints of its episodes; sac.py is gone, so it cannot be compared with the copy."""
+    done = run(copied / "logx.py", "play", only_run(copied), "--trust", *args, cwd=copied)
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if re.search(r"return -?\d", line)]
+    return [line for line in done.stdout.splitlines() if line.startswith("episode ")]
 
 
 def test_play_prints_returns(copied):
@@ -209,7 +208,7 @@ def test_play_discrete(tmp_path):
     for extra in ([], ["--stochastic"]):
         done = run("logx.py", "play", folder, "--episodes", 3, *extra, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) == 3
+        assert len(done.stdout.splitlines()) == 3 + 1  # and the mean
 
 
 def test_play_writes_a_video(copied):
@@ -224,14 +223,14 @@ def test_play_writes_a_video(copied):
 
 
 def test_ctrl_c_while_playing(copied):
-    process = start(copied / "logx.py", "play", only_run(copied), "--episodes", 100_000, cwd=copied)
+    args = ["--trust", "--episodes", 100_000]
+    process = start(copied / "logx.py", "play", only_run(copied), *args, cwd=copied)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     done = wait(process)
     assert done.returncode == 130
-    assert (
-        "Traceback" not in done.stderr and "--resume" not in done.stderr
-    )  # there is nothing to resume
+    assert "Traceback" not in done.stderr
+    assert "--resume" not in done.stderr  # there is nothing to resume
 
 
 # resuming
@@ -349,7 +348,7 @@ def test_ctrl_c_prints_how_to_go_on(tmp_path, unbroken):
 @pytest.mark.parametrize("asked, given", [("", 1), ("2", 2)])
 def test_one_thread_unless_asked_for_more(asked, given):
     env = os.environ | {"OMP_NUM_THREADS": asked}
-    code = "import torch, logx; logx.setup(0); print(torch.get_num_threads())"
+    code = "import torch, logx; logx.setup(); print(torch.get_num_threads())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )

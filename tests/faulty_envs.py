@@ -1,4 +1,7 @@
-"""Environments in which something is wrong: `--env-id faulty_envs:RewardNaN-v0`, with this folder on PYTHONPATH."""
+"""Environments with a fault each.
+
+With this folder on PYTHONPATH: `python ppo.py --env-id faulty_envs:RewardNaN-v0`.
+"""
 
 import os
 
@@ -7,7 +10,7 @@ import numpy as np
 
 
 class Faulty(gym.Env):
-    """Random observations; the fault happens at step `at` of the environment's life."""
+    """Random observations; the fault occurs at step `at`, counted over all episodes."""
 
     observation_space = gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)
 
@@ -37,7 +40,7 @@ class Faulty(gym.Env):
 
 
 class Corridor(gym.Env):
-    """Fields 0 to 5, walked to the right; the observation is one array, which every step changes in place."""
+    """Walks right through cells 0 to 5; the observation is one array that every step overwrites."""
 
     observation_space = gym.spaces.Box(0, 5, (1,), np.float32)
 
@@ -54,7 +57,7 @@ class Corridor(gym.Env):
 
     def step(self, a):
         self.s += 1
-        r = {0: 0.0, 1: 1.0}[a] if self.discrete else 0.0  # needs a number, not an array
+        r = {0: 0.0, 1: 1.0}[a] if self.discrete else 0.0  # fails if a is an array
         return self.s, r, bool(self.s[0] == 5), False, {}
 
 

@@ -1,6 +1,9 @@
-"""What test_resume.py starts: trains without a break, then once more with many kill -9; both must end alike.
+"""Trains once without a break and once with many kill -9: both must end with the same weights.
 
-python tests/kill_program.py SCRIPT KILLS     in an empty folder; prints what it did, exits with 1 if they differ
+    python tests/kill_program.py SCRIPT KILLS
+
+Run it in an empty folder, as test_resume.py does. It prints what it did, and exits with 1 if the
+weights differ.
 """
 
 import importlib
@@ -31,7 +34,7 @@ FLAGS = dict.fromkeys(["vpg", "trpo", "ppo"], ON_POLICY) | dict.fromkeys(
 
 
 def killed_save(state, f):
-    """A torch.save that gets half of the file written, and no further."""
+    """A torch.save that is killed halfway through the file."""
     torch_save(state, f)
     f.truncate(f.tell() // 2)
     f.flush()
@@ -39,11 +42,11 @@ def killed_save(state, f):
 
 
 def child(script, folder, name, in_save):
-    """Forks: trains, or goes on where the folder has a run that can go on. Returns the child's process id."""
+    """Forks a child that trains, or resumes the folder's run if there is one. Returns its pid."""
     pid = os.fork()
     if pid == 0:
         os.chdir(folder)
-        sys.stdout = open("log.txt", "a")  # noqa: SIM115
+        sys.stdout = open("log.txt", "a", encoding="utf-8")  # noqa: SIM115
         sys.stderr = sys.stdout
         (run,) = list(Path("runs").glob("*/checkpoint.pt")) or [None]
         if run is None:
@@ -75,28 +78,27 @@ def main(name, kills):
     script = importlib.import_module(name)
     Path("whole").mkdir()
     begin = time.monotonic()
-    assert os.waitpid(child(script, "whole", name, in_save=False), 0)[1] == 0, Path(
-        "whole/log.txt"
-    ).read_text()
+    status = os.waitpid(child(script, "whole", name, in_save=False), 0)[1]
+    assert status == 0, Path("whole/log.txt").read_text(encoding="utf-8")
     whole = time.monotonic() - begin
     signals, in_saves, ends = 0, 0, []
-    while signals < kills:  # a run that came to its end before the last kill is followed by another
+    while signals < kills:  # if a run ends before the last kill, another one follows
         folder = Path(f"killed-{len(ends)}")
         folder.mkdir()
         status = None
         while status != 0:
             in_save = signals < kills and signals % 3 == 2
             if not list(folder.glob("runs/*/checkpoint.pt")):
-                for run in folder.glob(
-                    "runs/*"
-                ):  # killed before its first checkpoint: nothing to go on with
+                # killed before its first checkpoint: there is nothing to resume
+                for run in folder.glob("runs/*"):
                     run.rename(folder / f"{run.name}-{signals}")
             pid = child(script, folder, name, in_save)
             if signals < kills and not in_save:
                 time.sleep(random.uniform(0.0, 2 * whole / kills))
                 os.kill(pid, signal.SIGKILL)
             status = os.waitpid(pid, 0)[1]
-            assert status == 0 or os.WIFSIGNALED(status), (folder / "log.txt").read_text()
+            log = (folder / "log.txt").read_text(encoding="utf-8")
+            assert status == 0 or os.WIFSIGNALED(status), log
             signals, in_saves = signals + (status != 0), in_saves + (status != 0 and in_save)
         ends.append(weights(folder))
     print(f"{name}: killed {signals} times, {in_saves} of them while a checkpoint was written")

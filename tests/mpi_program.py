@@ -1,6 +1,8 @@
-"""What test_mpi.py starts under mpirun: checks that need several ranks, and an environment that fails on one of them.
+"""Checks that need several ranks, and an environment that fails on one of them.
 
-mpirun -np 2 python tests/mpi_program.py CHECK [SCRIPT]
+    mpirun -np 2 python tests/mpi_program.py CHECK [SCRIPT]
+
+test_mpi.py starts it under mpirun. CHECK is the name of a function below, without its check_.
 """
 
 import importlib
@@ -21,7 +23,7 @@ import logx
 
 
 class OnRankOne(gym.Env):
-    """Episodes of 20 steps; what FAULT names happens on rank 1, at its 137th step."""
+    """Episodes of 20 steps; on rank 1, the fault that FAULT names occurs at its 137th step."""
 
     observation_space = gym.spaces.Box(-1, 1, (3,), np.float32)
     action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
@@ -45,46 +47,39 @@ class OnRankOne(gym.Env):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.fault == "nan":
                 r = np.nan
-        return (
-            self.observation_space.sample(),
-            r,
-            self.t == 20 and self.fault != "endless",
-            False,
-            {},
-        )
+        ended = self.t == 20 and self.fault != "endless"
+        return self.observation_space.sample(), r, ended, False, {}
 
 
 gym.register("OnRankOne-v0", OnRankOne)
 
 
 def make(script, rows, hidden_sizes=(8,)):
-    """An actor-critic, alike on all ranks, and an epoch's batch of random rows, different on each; in float64."""
+    """An actor-critic, the same on all ranks, and a random batch, a different one on each rank."""
     args = script.Args(hidden_sizes=hidden_sizes, train_v_iters=5)
     observations, actions = gym.spaces.Box(-1, 1, (3,)), gym.spaces.Box(-1, 1, (2,))
     torch.manual_seed(0)
     ac = script.ActorCritic(observations, actions, args).double()
     torch.manual_seed(1 + logx.rank)
-    s, ret, adv = (
-        torch.randn(rows, 3).double(),
-        torch.randn(rows).double(),
-        torch.randn(rows).double(),
-    )
+    s = torch.randn(rows, 3).double()
+    ret = torch.randn(rows).double()
+    adv = torch.randn(rows).double()
     a = ac.pi(s).sample()
     return args, ac, (s, a, ret, adv, ac.pi(s).log_prob(a).detach())
 
 
 def update(script, args, ac, batch):
     """The parameters after one update of policy and value function."""
-    pi_optimizer = (
-        [] if script.__name__ == "trpo" else [torch.optim.Adam(ac.pi.parameters(), lr=1e-2)]
-    )
-    script.update_pi(ac, batch, args, *pi_optimizer)
+    if script.__name__ == "trpo":
+        script.update_pi(ac, batch, args)
+    else:
+        script.update_pi(ac, batch, args, torch.optim.Adam(ac.pi.parameters(), lr=1e-2))
     script.update_v(ac, batch, args, torch.optim.Adam(ac.v.parameters(), lr=1e-2))
     return torch.nn.utils.parameters_to_vector(ac.parameters()).detach()
 
 
 def check_joint(name):
-    """An update on all ranks is the update that one process makes of all their batches together."""
+    """An update on all ranks equals the update that one process makes with all their batches."""
     script = importlib.import_module(name)
     args, ac, batch = make(script, rows=200)
     alone, joint = deepcopy(ac), [torch.cat(x) for x in zip(*logx.gather(batch), strict=True)]
@@ -97,7 +92,7 @@ def check_joint(name):
 
 
 def check_advantages(name):
-    """Advantages are normalised over the steps of all ranks, which have different rewards."""
+    """Advantages are normalised over all ranks, although each rank has different rewards."""
     script = importlib.import_module(name)
     args, ac, _ = make(script, rows=1)
     ac.float()
@@ -110,7 +105,7 @@ def check_advantages(name):
 
 
 def check_same_parameters(name):
-    """After every epoch of a real run, and after its first broadcast, the ranks have the same parameters."""
+    """The ranks have the same parameters after the first broadcast and after every epoch."""
     script, epochs, end_epoch = importlib.import_module(name), [], logx.Logger.end_epoch
 
     def compare(logger, step):
@@ -119,16 +114,13 @@ def check_same_parameters(name):
         end_epoch(logger, step)
 
     logx.Logger.end_epoch = compare
-    script.train(
-        script.Args(
-            env_id="Pendulum-v1", total_timesteps=4800, steps_per_epoch=1200, hidden_sizes=(16,)
-        )
-    )
+    knobs = dict(total_timesteps=4800, steps_per_epoch=1200, hidden_sizes=(16,))
+    script.train(script.Args(env_id="Pendulum-v1", **knobs))
     assert len(epochs) == 4 and not torch.equal(epochs[0], epochs[-1])
 
 
 def check_statistics(_):
-    """stats() of unequal, even empty shares; average() of tensors; broadcast()."""
+    """stats() of shares of different sizes, even empty ones; average() of tensors; broadcast()."""
     mine = np.arange(logx.rank, dtype=np.float64) + 10 * logx.rank
     everything = np.concatenate([np.arange(rank) + 10.0 * rank for rank in range(logx.size)])
     expected = [everything.mean(), everything.std(), everything.min(), everything.max()]

@@ -1,42 +1,54 @@
-"""The six scripts against Stable-Baselines3 and sb3-contrib, in float64: same weights, same noise, same numbers.
+"""The six scripts against Stable-Baselines3 and sb3-contrib: same weights and noise, same numbers.
 
-A test runs a script's own train() and then SB3's own learn(), on a small environment whose action bounds are unequal,
-and whose episodes terminate, are truncated, or do both on one step. Both start with the same weights; SB3 is handed the
-random draws that ours made (noise, and which rows a batch has), and computes everything else itself. Compared: what the
-environment receives, batches, targets, returns, advantages, log-probabilities, every loss, every gradient and parameter
-at every step of every optimiser, target networks, TRPO's search direction and line search.
+A test runs a script's own train() and then SB3's own learn(), both in float64, on a small
+environment whose action bounds are unequal, and whose episodes terminate, are truncated, or do both
+on one step. Both start with the same weights. SB3 is given the random draws that ours made (noise,
+and which rows a batch has), and computes everything else itself. Compared are the actions that the
+environment receives, batches, targets, returns, advantages, log-probabilities, every loss, every
+gradient and parameter at every step of every optimiser, target networks, and TRPO's search
+direction and line search.
 
-Ours and SB3's: what differs, and why. The code below sets each aside, unless it says "not compared".
+What differs between ours and SB3's, and why. The code below sets each point aside, unless it says
+"not compared".
 
 All six
-- Precision: both compute in float32. Here both are made to compute in float64, so that rounding hides nothing.
-- Initial weights: SB3's on-policy networks begin orthogonal, and σ at 1. Here all begin with the same, wider ones.
-- Learning rates: SB3 has one for all networks, and in A2C and PPO one optimiser. Ours has one for each network.
+- Precision: both use float32. Here both compute in float64, so that rounding hides nothing.
+- Initial weights: SB3's on-policy networks begin orthogonal, and σ at 1. Here all begin with the
+  same, larger ones.
+- Learning rates: SB3 has one for all networks, and in A2C and PPO a single optimiser. Ours has one
+  for each network.
 DDPG, TD3, SAC
-- Updates: SB3 makes one after every step, unless it is told to make them at an episode's end, as ours does.
-- First actions, not compared: SB3 has one number for when random actions end and updates begin, ours has two.
-- Bounds: SB3 scales actions in its policies and its collection, ours in a wrapper. The numbers are the same.
-- DDPG: SB3's is its TD3 with one critic and the target's noise clipped to 0. Ours has no such noise.
-- TD3's delay: SB3 counts updates, ours steps since the run began. The policy moves at the same updates, at every second
-  one, if the steps before the first update are even in number.
-- SAC's critic loss: SB3 halves it. Adam makes the same of it if its epsilon is halved too.
-- SAC's log π(a|s): SB3 adds 1e-6 in log(1 − a² + 1e-6), against log 0. Ours is written so that it needs nothing.
-- SAC's order: SB3 steps α first, but goes on with the α from before. It is the same as α last, as in ours.
+- Updates: SB3 makes one after every step, unless told to make them at an episode's end, as ours.
+- First actions, not compared: SB3 has one number for the end of random actions and the start of
+  updates, ours has two.
+- Bounds: SB3 scales actions in its policies and its collection, ours in a wrapper. The numbers are
+  the same.
+- DDPG: SB3's is its TD3 with one critic and with the target's noise clipped to 0; ours has none.
+- TD3's delay: SB3 counts updates, ours steps since the run began. The policy moves at the same
+  updates, every second one, if the number of steps before the first update is even.
+- SAC's critic loss: SB3 halves it. With Adam that makes no difference if its epsilon is halved too.
+- SAC's log π(a|s): SB3 adds 1e-6 in log(1 − a² + 1e-6) to avoid log 0. Ours is written so that it
+  needs nothing.
+- SAC's order: SB3 steps α first, but uses the old α for the rest of the update. So does ours, which
+  steps α last.
 VPG (A2C in SB3), PPO, TRPO
-- Bounds: SB3 only clips actions to them. Ours maps [−1, 1] to them; here SB3 gets an environment that does, too.
-- λ < 1: SB3 fits V to Â + V, the λ-returns, ours to rewards-to-go, as the pseudocode says. At λ = 1 they are equal.
-- Normalised advantages: SB3 divides by the standard deviation of the sample, ours by that of the population.
-- Gradient clipping: SB3's A2C and PPO clip the norm over both networks. Ours do not clip.
-- Optimisers: SB3's Adam has ε = 1e-5, ours torch's 1e-8. Its A2C has RMSprop, as the paper.
-- Critic: SB3's A2C and PPO add half its loss to the policy's, and step both together. Ours steps V by itself.
-- Epochs, not compared: ours begin with a reset, SB3's in the episode that the last one cut.
-- PPO's minibatches: SB3 takes 64 rows at a time, ours the epoch as a whole.
-- TRPO's KL: sb3-contrib has KL(new ‖ old), ours KL(old ‖ new), as the paper. At the old policy both have the same
-  Hessian, so the step is the same, unless the line search tells them apart.
-- TRPO's KL of Box actions: sb3-contrib takes the mean over the action's dimensions, where KL is their sum. So with n of
-  them its δ and its damping count n-fold.
-- TRPO's conjugate gradient: sb3-contrib starts it at small noise, ours at 0. Both stop early where it has converged,
-  sb3-contrib at an absolute residual, ours at a relative one; not compared.
+- Bounds: SB3 only clips actions to them. Ours maps [−1, 1] to them; here SB3 gets an environment
+  that does so, too.
+- λ < 1: SB3 fits V to Â + V, the λ-returns; ours to rewards-to-go, as the pseudocode says. At λ = 1
+  they are equal.
+- Normalised advantages: SB3 divides by the sample's standard deviation, ours by the population's.
+- Gradient clipping: SB3's A2C and PPO clip the norm over both networks. Ours does not clip.
+- Optimisers: SB3's Adam has ε = 1e-5, ours torch's 1e-8. SB3's A2C has RMSprop, as in the paper.
+- Critic: SB3's A2C and PPO add half its loss to the policy's, and step both together. Ours steps V
+  by itself.
+- Epochs, not compared: ours begin with a reset, SB3's in the episode that the last epoch cut.
+- PPO's minibatches: SB3 takes 64 rows at a time, ours the whole epoch.
+- TRPO's KL: sb3-contrib has KL(new ‖ old), ours KL(old ‖ new), as in the paper. At the old policy
+  both have the same Hessian, so the step is the same, unless the line search tells them apart.
+- TRPO's KL for Box actions: sb3-contrib takes the mean over the action's n dimensions, although the
+  KL is their sum. So its δ and its damping count n-fold.
+- TRPO's conjugate gradient: sb3-contrib starts at small noise, ours at 0. Both stop early once it
+  has converged, sb3-contrib at an absolute residual, ours at a relative one; not compared.
 """
 
 from collections import defaultdict
@@ -63,16 +75,20 @@ import td3
 import trpo
 import vpg
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:overflow encountered in cast"
-)  # Gymnasium's, at a float64 Box
+pytestmark = [
+    pytest.mark.fast,
+    pytest.mark.filterwarnings("ignore:overflow encountered in cast"),  # by a float64 Box
+]
 
 GAMMA, PI_LR, Q_LR, VF_LR = 0.97, 0.01, 0.02, 0.03
 received = []  # the actions that reached the environment
 
 
 class Tiny(gym.Env):
-    """Terminates on steps 3, 13, 23, ... of its life; its time limit of 5 truncates it on steps 8, 13, 18, 23, ..."""
+    """Terminates on steps 3, 13, 23, ..., counted over all episodes.
+
+    The time limit of 5 truncates it on steps 8, 13, 18, 23, ...
+    """
 
     observation_space = gym.spaces.Box(-1, 1, (3,))
 
@@ -121,7 +137,7 @@ def arrays_to_float64(buf):
 
 
 class Replay64(ReplayBuffer):
-    """SB3's replay buffer in float64. It is told the rows of its batches, and keeps the batches."""
+    """SB3's replay buffer in float64; it is told which rows to draw, and keeps its batches."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -140,39 +156,34 @@ class Rollout64(RolloutBuffer):
         super().reset()
         arrays_to_float64(self)
 
-    def _get_samples(self, rows, env=None):  # SB3's without its cast of actions to float32
+    def _get_samples(self, rows, env=None):  # as SB3's, but actions are not cast to float32
         names = ("observations", "actions", "values", "log_probs", "advantages", "returns")
         s, a, *rest = (torch.as_tensor(getattr(self, name)[rows]) for name in names)
         return RolloutBufferSamples(s, a, *(x.flatten() for x in rest))
 
 
 def networks(model, targets=False):
-    """SB3's parameters under the names of our networks, and in our order."""
+    """SB3's parameters under our networks' names, in our order."""
     if hasattr(model, "rollout_buffer"):
         net, mlp = model.policy, model.policy.mlp_extractor
         log_std = [net.log_std] if hasattr(net, "log_std") else []
         pi = [*log_std, *mlp.policy_net.parameters(), *net.action_net.parameters()]
         return {"pi": pi, "v": [*mlp.value_net.parameters(), *net.value_net.parameters()]}
-    qs = [
-        list(q.parameters()) for q in (model.critic_target if targets else model.critic).q_networks
-    ]
+    critic = model.critic_target if targets else model.critic
+    qs = [list(q.parameters()) for q in critic.q_networks]
     nets = dict(zip(["q"] if len(qs) == 1 else ["q1", "q2"], qs))
     if not isinstance(model, sb3.SAC):
-        return nets | {"pi": list((model.actor_target if targets else model.actor).parameters())}
+        actor = model.actor_target if targets else model.actor
+        return nets | {"pi": list(actor.parameters())}
     if targets:
         return nets
-    pi, alpha = model.actor, model.log_ent_coef
-    heads = [
-        pi.mu.weight,
-        pi.log_std.weight,
-        pi.mu.bias,
-        pi.log_std.bias,
-    ]  # in ours they are the halves of one layer
-    return (
-        nets
-        | {"pi": [*pi.latent_pi.parameters(), *heads]}
-        | ({} if alpha is None else {"log_alpha": [alpha]})
-    )
+    # in ours the two heads are the halves of one layer
+    pi = model.actor
+    heads = [pi.mu.weight, pi.log_std.weight, pi.mu.bias, pi.log_std.bias]
+    nets["pi"] = [*pi.latent_pi.parameters(), *heads]
+    if model.log_ent_coef is not None:
+        nets["log_alpha"] = [model.log_ent_coef]
+    return nets
 
 
 def parameters(ac, name):
@@ -186,7 +197,7 @@ def copy_weights(model, ac):
 
 
 def make_model(cls, env_id="Tiny-v0", **knobs):
-    """SB3's algorithm in float64, with wide weights, and with a learning rate for each network."""
+    """SB3's algorithm in float64, with large weights and a learning rate for each network."""
     knobs |= dict(gamma=GAMMA, policy_kwargs={"net_arch": [8, 6]}, seed=0, device="cpu")
     env = gym.make(env_id)
     if cls in (sb3.A2C, sb3.PPO, TRPO) and isinstance(env.action_space, gym.spaces.Box):
@@ -195,12 +206,11 @@ def make_model(cls, env_id="Tiny-v0", **knobs):
     model.env.buf_rews = model.env.buf_rews.astype(np.float64)
     for p in model.policy.parameters():
         p.data += 0.3 * torch.randn_like(p)
-    model._update_learning_rate = lambda optimizers: None  # it would set one for all
+    model._update_learning_rate = lambda optimizers: None  # it would set the same for all
     if hasattr(model, "rollout_buffer"):  # one Adam with torch's epsilon, for A2C too
         pi, v = networks(model).values()
-        model.policy.optimizer = torch.optim.Adam(
-            [{"params": pi, "lr": PI_LR}, {"params": v, "lr": VF_LR}]
-        )
+        groups = [{"params": pi, "lr": PI_LR}, {"params": v, "lr": VF_LR}]
+        model.policy.optimizer = torch.optim.Adam(groups)
         return model
     for name, lr in [("actor", PI_LR), ("critic", Q_LR)]:
         getattr(model, name).optimizer.param_groups[0]["lr"] = lr
@@ -212,7 +222,7 @@ def make_model(cls, env_id="Tiny-v0", **knobs):
 
 
 def spy(m, owner, name):
-    """The list to which every call of owner.name will add its arguments and its result."""
+    """Returns a list to which every call of owner.name will add its arguments and its result."""
     calls, f = [], getattr(owner, name)
 
     def wrapper(*args, **kwargs):
@@ -226,14 +236,14 @@ def spy(m, owner, name):
 
 @contextmanager
 def recording(m):
-    """Keeps actions, losses, and for each parameter (gradient, value) of every step of its optimiser."""
+    """Keeps actions, losses, and each parameter's (gradient, value) at every optimiser step."""
     rec = SimpleNamespace(steps=defaultdict(list))
 
     def hook(optimizer, args, kwargs):
-        for p in [
-            p for group in optimizer.param_groups for p in group["params"] if p.grad is not None
-        ]:
-            rec.steps[p].append(torch.stack([p.grad.flatten(), p.detach().flatten()]))
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    rec.steps[p].append(torch.stack([p.grad.flatten(), p.detach().flatten()]))
 
     received.clear()
     backward, handle = spy(m, torch.Tensor, "backward"), register_optimizer_step_post_hook(hook)
@@ -245,7 +255,7 @@ def recording(m):
 
 
 def history(rec, params):
-    """(2, n) for each step of a network: its gradient and its new value."""
+    """For each step of a network, its gradient and its new value as one tensor (2, n)."""
     return [torch.cat(x, dim=1) for x in zip(*(rec.steps[p] for p in params), strict=True)]
 
 
@@ -284,26 +294,21 @@ class NumpySpy:
 
 
 def run_ours(script, model, **knobs):
-    """The script's train(), from the weights of SB3's model."""
+    """Runs the script's train(), starting with the weights of SB3's model."""
     make_env, ActorCritic = script.make_env, script.ActorCritic
+
+    def make_env64(args):
+        return gym.wrappers.DtypeObservation(make_env(args), np.float64)
+
     with pytest.MonkeyPatch.context() as m, recording(m) as rec:
         rec.torch = TorchSpy()
         m.setattr(script, "torch", rec.torch)
         m.setattr(script, "np", NumpySpy())
-        m.setattr(
-            script,
-            "make_env",
-            lambda args: gym.wrappers.DtypeObservation(make_env(args), np.float64),
-        )
+        m.setattr(script, "make_env", make_env64)
         m.setattr(script, "ActorCritic", lambda *args: copy_weights(model, ActorCritic(*args)))
         m.setattr(script, "check_snapshot", lambda *args: None, raising=False)  # draws noise
-        for name in (
-            "ActorCritic",
-            "compute_targets",
-            "compute_batch",
-            "conjugate_gradient",
-            "update_pi",
-        ):
+        watched = "ActorCritic compute_targets compute_batch conjugate_gradient update_pi"
+        for name in watched.split():
             if hasattr(script, name):
                 setattr(rec, name, spy(m, script, name))
         script.train(script.Args(gamma=GAMMA, hidden_sizes=(8, 6), **knobs))
@@ -312,7 +317,7 @@ def run_ours(script, model, **knobs):
 
 
 def run_theirs(model, ours):
-    """SB3's learn(), with the random draws that ours made."""
+    """Runs SB3's learn() with the random draws that ours made."""
     acting = iter([x for x in ours.torch.noise if x.ndim == 1])
     learning = [x for x in ours.torch.noise if x.ndim == 2]
     if isinstance(model, sb3.SAC):  # ours draws the noise of a' before that of a, SB3 after it
@@ -322,15 +327,15 @@ def run_theirs(model, ours):
     def standard_normal(shape, dtype, device):
         return next(acting if shape[0] == 1 else learning).reshape(shape)
 
+    def target_noise(x, mu, sigma):
+        return x.copy_(mu + sigma * next(learning))
+
     with pytest.MonkeyPatch.context() as m, recording(m) as rec:
         m.setattr("torch.distributions.normal._standard_normal", standard_normal)
-        m.setattr(
-            np.random, "normal", lambda mu, sigma: mu + sigma * next(acting).numpy()
-        )  # NormalActionNoise
+        # of NormalActionNoise
+        m.setattr(np.random, "normal", lambda mu, sigma: mu + sigma * next(acting).numpy())
         if type(model) is sb3.TD3:  # DDPG's is clipped to 0
-            m.setattr(
-                torch.Tensor, "normal_", lambda x, mu, sigma: x.copy_(mu + sigma * next(learning))
-            )
+            m.setattr(torch.Tensor, "normal_", target_noise)
         if type(model) is TRPO:  # the noise at which its conjugate gradient starts
             m.setattr(torch, "randn_like", torch.zeros_like)
         sample = "stable_baselines3.common.distributions.CategoricalDistribution.sample"
@@ -356,13 +361,11 @@ def run_theirs(model, ours):
 )
 def test_off_policy(script, cls, knobs, their_knobs):
     n = 28  # steps, and updates
-    knobs = knobs | dict(
-        env_id="Tiny-v0", total_timesteps=n, start_steps=0, update_after=0, num_test_episodes=0
-    )
+    knobs = knobs | dict(env_id="Tiny-v0", total_timesteps=n)
+    knobs |= dict(start_steps=0, update_after=0, num_test_episodes=0)
     knobs |= dict(polyak=0.9, pi_lr=PI_LR, q_lr=Q_LR, batch_size=16, replay_size=100)
-    their_knobs = their_knobs | dict(
-        tau=1 - 0.9, batch_size=16, replay_buffer_class=Replay64, buffer_size=100
-    )
+    their_knobs = their_knobs | dict(tau=1 - 0.9, batch_size=16)
+    their_knobs |= dict(replay_buffer_class=Replay64, buffer_size=100)
     their_knobs |= dict(train_freq=(1, "episode"), gradient_steps=-1, learning_starts=0)
     if script is not sac:
         knobs["act_noise"] = 0.5
@@ -380,16 +383,13 @@ def test_off_policy(script, cls, knobs, their_knobs):
     close(ours.actions, theirs.actions)
     assert model.replay_buffer.dones.sum() == 6 and model.replay_buffer.timeouts.sum() == 3
     assert len(ours.compute_targets) == n
-    for (_, _, batch, _, _), x in zip(
-        ours.compute_targets, model.replay_buffer.batches, strict=True
-    ):
-        for a, b in zip(
-            batch, (x.observations, x.actions, x.rewards, x.next_observations, x.dones), strict=True
-        ):
+    batches = model.replay_buffer.batches
+    for (_, _, batch, _, _), x in zip(ours.compute_targets, batches, strict=True):
+        their_batch = x.observations, x.actions, x.rewards, x.next_observations, x.dones
+        for a, b in zip(batch, their_batch, strict=True):
             close(a, b.reshape(a.shape))
-    targets = theirs.mse_loss[
-        :: len(model.critic.q_networks)
-    ]  # SB3 computes one loss for each critic
+    # SB3 computes one loss for each critic
+    targets = theirs.mse_loss[:: len(model.critic.q_networks)]
     close([y for *_, y in ours.compute_targets], [y.flatten() for _, y, _ in targets])
 
     losses = theirs.losses
@@ -415,14 +415,13 @@ def test_off_policy(script, cls, knobs, their_knobs):
 
 
 def test_sac_log_probability(monkeypatch):
-    """Also where log σ leaves [−20, 2]. Not where a² rounds to 1, and SB3's epsilon is needed."""
+    """Also where log σ leaves [−20, 2], but not where a² rounds to 1 and SB3 needs its epsilon."""
     model = make_model(sb3.SAC, buffer_size=1)
     model.actor.action_dist.epsilon = 0
     model.actor.log_std.weight.data *= 200
-    space = model.action_space
-    ac = copy_weights(
-        model, sac.ActorCritic(model.observation_space, space, sac.Args(hidden_sizes=(8, 6)))
-    )
+    args = sac.Args(hidden_sizes=(8, 6))
+    ac = sac.ActorCritic(model.observation_space, model.action_space, args)
+    copy_weights(model, ac)
     s, noise = torch.randn(500, 3), torch.randn(500, 2)
     monkeypatch.setattr(torch, "randn_like", lambda mu: noise)
     monkeypatch.setattr("torch.distributions.normal._standard_normal", lambda *_, **__: noise)
@@ -448,37 +447,23 @@ def test_sac_log_probability(monkeypatch):
 def test_on_policy(script, env_id, steps, lam):
     box, n = env_id == "Tiny-v0", 1 if script is vpg else 10
     dims = 2 if box else 1  # sb3-contrib's KL is smaller by this factor
-    cls, knobs, their_knobs = {
-        vpg: (sb3.A2C, {}, {"use_rms_prop": False, "normalize_advantage": True}),
-        ppo: (
-            sb3.PPO,
-            {"train_pi_iters": n, "clip_ratio": 0.1},
-            {"n_epochs": n, "clip_range": 0.1},
-        ),
-        trpo: (
-            TRPO,
-            {"delta": 0.02, "cg_iters": 5},
-            {"target_kl": 0.02 / dims, "cg_damping": 0.1 / dims},
-        ),
-    }[script]
-    if script is trpo:
-        their_knobs |= {"cg_max_steps": 5, "n_critic_updates": n}
+    if script is vpg:
+        cls, knobs = sb3.A2C, {}
+        their_knobs = dict(use_rms_prop=False, normalize_advantage=True)
+    elif script is ppo:
+        cls, knobs = sb3.PPO, dict(train_pi_iters=n, clip_ratio=0.1)
+        their_knobs = dict(n_epochs=n, clip_range=0.1, batch_size=steps)
     else:
-        knobs |= {"pi_lr": PI_LR}
-        their_knobs |= {"vf_coef": 1, "max_grad_norm": np.inf}
-    if script is not vpg:
-        their_knobs |= {"batch_size": steps}
-    knobs |= dict(
-        env_id=env_id,
-        total_timesteps=steps,
-        steps_per_epoch=steps,
-        lam=lam,
-        vf_lr=VF_LR,
-        train_v_iters=n,
-    )
-    model = make_model(
-        cls, env_id, rollout_buffer_class=Rollout64, n_steps=steps, gae_lambda=lam, **their_knobs
-    )
+        cls, knobs = TRPO, dict(delta=0.02, cg_iters=5)
+        their_knobs = dict(target_kl=0.02 / dims, cg_damping=0.1 / dims, batch_size=steps)
+        their_knobs |= dict(cg_max_steps=5, n_critic_updates=n)
+    if script is not trpo:
+        knobs |= dict(pi_lr=PI_LR)
+        their_knobs |= dict(vf_coef=1, max_grad_norm=np.inf)
+    knobs |= dict(env_id=env_id, total_timesteps=steps, steps_per_epoch=steps)
+    knobs |= dict(lam=lam, vf_lr=VF_LR, train_v_iters=n)
+    their_knobs |= dict(rollout_buffer_class=Rollout64, n_steps=steps, gae_lambda=lam)
+    model = make_model(cls, env_id, **their_knobs)
 
     ours = run_ours(script, model, **knobs)
     theirs = run_theirs(model, ours)
@@ -490,7 +475,7 @@ def test_on_policy(script, env_id, steps, lam):
     close(a.double(), buf.actions.reshape(a.shape))
     close(logp, buf.log_probs.flatten())
     close(adv, (buf.advantages.flatten() - buf.advantages.mean()) / (buf.advantages.std() + 1e-8))
-    if lam == 1:  # below, SB3's critic has other targets
+    if lam == 1:  # else SB3's critic has other targets
         close(ret, buf.returns.flatten())
         close(ours.losses if script is trpo else ours.losses[:n] + ours.losses[n:], theirs.losses)
     for name, params in networks(model).items():
@@ -511,25 +496,23 @@ def test_on_policy(script, env_id, steps, lam):
 
 @pytest.mark.parametrize(("tries", "backtracks"), [(10, 2), (2, 2)], ids=["success", "failure"])
 def test_trpo_line_search(monkeypatch, tries, backtracks):
-    """A δ so large that the first tries fail. SB3's KL becomes KL(old ‖ new), summed over dimensions."""
+    """δ is so large that the first tries fail. SB3's KL is made KL(old ‖ new), summed."""
     kl = sb3_trpo.kl_divergence
     monkeypatch.setattr(sb3_trpo, "kl_divergence", lambda new, old: kl(old, new).sum(dim=1))
-    their_knobs = dict(
-        target_kl=20, cg_max_steps=5, line_search_max_iter=tries, n_critic_updates=1, batch_size=26
-    )
-    model = make_model(
-        TRPO, rollout_buffer_class=Rollout64, n_steps=26, gae_lambda=1, **their_knobs
-    )
+    their_knobs = dict(target_kl=20, cg_max_steps=5, line_search_max_iter=tries)
+    their_knobs |= dict(rollout_buffer_class=Rollout64, n_steps=26, gae_lambda=1)
+    their_knobs |= dict(n_critic_updates=1, batch_size=26)
+    model = make_model(TRPO, **their_knobs)
     knobs = dict(delta=20, cg_iters=5, backtrack_iters=tries, train_v_iters=1, vf_lr=VF_LR, lam=1)
-    ours = run_ours(trpo, model, env_id="Tiny-v0", total_timesteps=26, steps_per_epoch=26, seed=1, **knobs)
+    knobs |= dict(env_id="Tiny-v0", total_timesteps=26, steps_per_epoch=26, seed=1)
+    ours = run_ours(trpo, model, **knobs)
     run_theirs(model, ours)
     info, log = ours.update_pi[0][-1], model.logger.name_to_value
     assert info["values/backtracks"] == backtracks
     close([info["values/kl"]], [log["train/kl_divergence_loss"]])
     close([-info["losses/pi"] - info["losses/delta_pi"]], [log["train/policy_objective"]])
-    close(
-        parameters_to_vector(ours.ac.pi.parameters()), parameters_to_vector(networks(model)["pi"])
-    )
+    theirs = parameters_to_vector(networks(model)["pi"])
+    close(parameters_to_vector(ours.ac.pi.parameters()), theirs)
 
 
 @pytest.mark.parametrize("script", [vpg, ppo, trpo])
@@ -549,9 +532,8 @@ def test_gae(script, lam, last):
     space = gym.spaces.Box(-1, 1, (1,))
     buf = Rollout64(n, space, space, "cpu", lam, GAMMA)
     for t in range(n):
-        r_sb3 = (
-            r[t] + GAMMA * v2[t] * truncated[t]
-        )  # as SB3's collect_rollouts does at a time limit
+        # as SB3's collect_rollouts does at a time limit
+        r_sb3 = r[t] + GAMMA * v2[t] * truncated[t]
         buf.add(np.zeros(1), np.zeros(1), r_sb3, end[t - 1], torch.tensor([v[t]]), torch.zeros(1))
     buf.compute_returns_and_advantage(torch.tensor(v2[-1:]), np.array([last != "cut"]))
 

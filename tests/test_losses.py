@@ -1,4 +1,4 @@
-"""Losses, targets, returns, updates and buffers of the six scripts against numbers worked out by hand."""
+"""The scripts' losses, targets, returns, updates and buffers against hand calculations."""
 
 import io
 import math
@@ -19,6 +19,8 @@ import td3
 import trpo
 import vpg
 
+pytestmark = pytest.mark.fast
+
 
 def siblings(*modules):
     return pytest.mark.parametrize("algo", modules, ids=lambda m: m.__name__)
@@ -38,14 +40,14 @@ def f64(x):
 
 
 def close(x, y, rtol=1e-5, atol=1e-6):
-    """Equal shapes, nearly equal numbers; assert_allclose alone would broadcast."""
+    """Equal shapes and nearly equal numbers; assert_allclose alone would broadcast."""
     x = x.detach() if torch.is_tensor(x) else x
     assert tuple(np.shape(x)) == np.shape(y)
     np.testing.assert_allclose(np.asarray(x), y, rtol=rtol, atol=atol)
 
 
 def make_ac(algo, act=ACT, **kwargs):
-    """An actor-critic without hidden layers: its networks are linear, and can be worked out by hand."""
+    """An actor-critic without hidden layers: linear networks can be computed by hand."""
     return algo.ActorCritic(OBS, act, algo.Args(hidden_sizes=(), **kwargs))
 
 
@@ -63,7 +65,7 @@ def all_equal(xs, ys):
     return all(torch.equal(x, y) for x, y in zip(xs, ys, strict=True))
 
 
-# Off-policy: targets and losses ---------------------------------------------------------------------------------------
+# Off-policy: targets and losses -------------------------------------------------------------------
 
 S = np.array([[1.0, 2.0], [-1.0, 0.5], [0.5, -1.0]])
 A = np.array([[0.5, -0.5], [1.0, 0.25], [-1.0, 0.0]])
@@ -107,16 +109,15 @@ def test_targets(algo):
     ac, ac_targ = make_ac(algo), set_by_hand(make_ac(algo))
     y = algo.compute_targets(ac, ac_targ, BATCH, algo.Args(gamma=0.9, **quiet))
     q1, q2 = hand_q1(S2, hand_mu(S2)), hand_q2(S2, hand_mu(S2))
-    assert q1[0] < q2[0] and q1[2] > q2[2]  # or the minimum would not be seen
+    assert q1[0] < q2[0] and q1[2] > q2[2]  # each is the minimum once
     q = q1 if algo is ddpg else np.minimum(q1, q2)
-    close(
-        y, np.array([1 + 0.9 * q[0], 2.0, -1 + 0.9 * q[2]])
-    )  # row 1 terminated, the others bootstrap
+    # row 1 terminated, the others bootstrap
+    close(y, np.array([1 + 0.9 * q[0], 2.0, -1 + 0.9 * q[2]]))
     assert not y.requires_grad
 
 
 def test_sac_targets():
-    """The smaller of the target's two Q, at an action of the current policy, plus its entropy: minus α log π."""
+    """The smaller of the two target Qs, at an action of the current policy, minus α log π."""
     a2, logp = f32([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]), f32([-1.5, 4.0, 0.5])
     seen = []
 
@@ -130,10 +131,8 @@ def test_sac_targets():
     close(y, np.array([1 + 0.9 * (3 + 0.3), 2.0, -1 + 0.9 * (8 - 0.1)]))
     assert torch.equal(seen[0], BATCH[3]) and not y.requires_grad
     ac_targ.q1 = lambda s, a: f32([30.0, 50.0, 80.0])  # now q2 = 3, 7, 11 is the smaller
-    close(
-        sac.compute_targets(ac, ac_targ, BATCH, sac.Args(gamma=0.9)),
-        np.array([3.97, 2.0, -1 + 0.9 * 10.9]),
-    )
+    y = sac.compute_targets(ac, ac_targ, BATCH, sac.Args(gamma=0.9))
+    close(y, np.array([3.97, 2.0, -1 + 0.9 * 10.9]))
 
 
 def test_sac_alpha():
@@ -141,7 +140,7 @@ def test_sac_alpha():
         log_alpha = make_ac(sac, alpha=0.2, learn_alpha=learn).log_alpha
         close(log_alpha, np.float32(math.log(0.2)))
         assert log_alpha.requires_grad == learn
-    ac = make_ac(sac, alpha=0.0)  # no entropy bonus: log α is −∞, and must not make NaN
+    ac = make_ac(sac, alpha=0.0)  # no entropy bonus: log α = −∞ must not cause NaN
     assert ac.log_alpha.exp() == 0
     assert torch.isfinite(sac.compute_targets(ac, ac, BATCH, sac.Args())).all()
     assert torch.isfinite(sac.compute_loss_pi(ac, BATCH, sac.Args())[0])
@@ -155,47 +154,35 @@ def td3_noisy_actions(mu, **kwargs):
         return a[:, 0]
 
     n = len(mu)
-    batch = [
-        torch.zeros(n, 2),
-        torch.zeros(n, 2),
-        torch.zeros(n),
-        torch.zeros(n, 2),
-        torch.zeros(n),
-    ]
-    y = td3.compute_targets(
-        None, SimpleNamespace(pi=lambda s: mu, q1=q, q2=q), batch, td3.Args(gamma=0.5, **kwargs)
-    )
-    assert torch.equal(seen[0], seen[1]) and torch.equal(
-        y, 0.5 * seen[0][:, 0]
-    )  # both Q judge the same action
+    batch = [torch.zeros(n, *shape) for shape in ((2,), (2,), (), (2,), ())]
+    ac_targ = SimpleNamespace(pi=lambda s: mu, q1=q, q2=q)
+    y = td3.compute_targets(None, ac_targ, batch, td3.Args(gamma=0.5, **kwargs))
+    # both Qs get the same action
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(y, 0.5 * seen[0][:, 0])
     return seen[0].double().numpy()
 
 
 def test_td3_target_noise():
     torch.manual_seed(0)
-    noise = td3_noisy_actions(
-        torch.zeros(4000, 2), target_noise=0.2, noise_clip=0.9
-    )  # 4.5 σ: as good as unclipped
+    # clipped at 4.5 σ: as good as unclipped
+    noise = td3_noisy_actions(torch.zeros(4000, 2), target_noise=0.2, noise_clip=0.9)
     np.testing.assert_allclose(noise.std(axis=0), 0.2, rtol=0.05)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.02)
     assert len(np.unique(noise)) > 7990  # a number for each row and each dimension
-    assert (
-        abs(np.corrcoef(noise.T)[0, 1]) < 0.05
-        and abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.05
-    )
+    assert abs(np.corrcoef(noise.T)[0, 1]) < 0.05
+    assert abs(np.corrcoef(noise[1:, 0], noise[:-1, 0])[0, 1]) < 0.05
 
 
 def test_td3_target_noise_is_clipped():
     torch.manual_seed(0)
     noise = td3_noisy_actions(torch.zeros(1000, 2), target_noise=0.2, noise_clip=0.1)
     np.testing.assert_allclose([noise.min(), noise.max()], [-0.1, 0.1], rtol=1e-6)
-    assert (
-        0.5 < (np.abs(noise) > 0.0999).mean() < 0.7
-    )  # P(|N(0, 0.2)| > 0.1) = 0.62: clipped, not drawn again
-    a2 = td3_noisy_actions(
-        torch.tensor([0.9, -0.9]).repeat(1000, 1), target_noise=0.2, noise_clip=0.5
-    )
-    assert a2[:, 0].max() == 1 and a2[:, 1].min() == -1  # the action stays in its box
+    # P(|N(0, 0.2)| > 0.1) = 0.62: clipped, not drawn again
+    assert 0.5 < (np.abs(noise) > 0.0999).mean() < 0.7
+    mu = torch.tensor([0.9, -0.9]).repeat(1000, 1)
+    a2 = td3_noisy_actions(mu, target_noise=0.2, noise_clip=0.5)
+    assert a2[:, 0].max() == 1 and a2[:, 1].min() == -1  # the action stays within its bounds
     assert a2[:, 0].min() >= 0.4 - 1e-6 and a2[:, 1].max() <= -0.4 + 1e-6
 
 
@@ -212,9 +199,8 @@ def test_loss_q(algo):
         close(info[name], q)
     loss_q.backward()
     for critic, q in zip(critics(ac), qs):  # each Q has its own gradient, of the mean of squares
-        close(
-            critic.net[0].weight.grad, (2 * (q - y)[:, None] * np.hstack([S, A])).mean(axis=0)[None]
-        )
+        grad = (2 * (q - y)[:, None] * np.hstack([S, A])).mean(axis=0)
+        close(critic.net[0].weight.grad, grad[None])
     assert all(p.grad is None for p in ac.pi.parameters())
 
 
@@ -229,19 +215,15 @@ def test_critics_return_one_axis(algo):
 def test_shapes_on_policy(algo, act):
     ac = algo.ActorCritic(OBS, act, algo.Args(hidden_sizes=(4,)))
     pi = ac.pi(torch.zeros(5, 2))
-    assert (
-        ac.v(torch.zeros(5, 2)).shape
-        == pi.log_prob(pi.sample()).shape
-        == pi.entropy().shape
-        == (5,)
-    )
+    for x in (ac.v(torch.zeros(5, 2)), pi.log_prob(pi.sample()), pi.entropy()):
+        assert x.shape == (5,)
 
 
 @siblings(ddpg, td3)
 def test_loss_pi_off_policy(algo):
     ac, mu = set_by_hand(make_ac(algo)), hand_mu(S)
     loss_pi, info = algo.compute_loss_pi(ac, BATCH, algo.Args())
-    close(loss_pi, -hand_q1(S, mu).sum() / 3)  # of the first Q, whatever the second says
+    close(loss_pi, -hand_q1(S, mu).sum() / 3)  # of the first Q alone
     assert info["losses/pi"] is loss_pi
     loss_pi.backward()
     close(ac.pi.net[0].bias.grad, -(Q1_W[2:] * (1 - mu**2)).mean(axis=0))
@@ -269,16 +251,15 @@ def test_sac_loss_alpha():
     loss = sac.compute_loss_alpha(ac, logp, 2)
     close(loss, 0.5 * (1 + 3 - 1) / 3)  # −log α (log π + H) with H = −2
     loss.backward()
-    close(
-        ac.log_alpha.grad, -1.0
-    )  # entropy −3 is below H = −2, and the step down this gradient raises α
+    # the entropy −3 is below H = −2, and a step down this gradient raises α
+    close(ac.log_alpha.grad, -1.0)
     assert logp.grad is None
     ac.log_alpha.grad = None
     sac.compute_loss_alpha(ac, f32([-3.0, -1.0]), 2).backward()
     close(ac.log_alpha.grad, 4.0)  # entropy 2 is above H: α falls
 
 
-# SAC's squashed Gaussian ----------------------------------------------------------------------------------------------
+# SAC's squashed Gaussian --------------------------------------------------------------------------
 
 
 def make_actor(mu, log_std):
@@ -289,7 +270,7 @@ def make_actor(mu, log_std):
 
 
 def test_sac_logp():
-    """Against the slope of P(a ≤ x) = Φ((artanh x − μ) / σ), which knows nothing of the formula in the script."""
+    """Against the slope of P(a ≤ x) = Φ((artanh x − μ) / σ): no use of the script's formula."""
     mu, sigma = [0.3, -0.8], [0.5, 0.25]
     torch.manual_seed(0)
     a, logp = make_actor(mu, np.log(sigma))(torch.zeros(100, 2, dtype=torch.float64))
@@ -301,12 +282,8 @@ def test_sac_logp():
     def log_density(x, i, h=1e-5):
         return math.log((cdf(x + h, i) - cdf(x - h, i)) / (2 * h))
 
-    close(
-        logp,
-        np.array([log_density(x, 0) + log_density(y, 1) for x, y in a.tolist()]),
-        rtol=1e-4,
-        atol=1e-4,
-    )
+    want = np.array([log_density(x, 0) + log_density(y, 1) for x, y in a.tolist()])
+    close(logp, want, rtol=1e-4, atol=1e-4)
     u = np.arctanh(a.detach().numpy())
     np.testing.assert_allclose(u.mean(axis=0), mu, atol=0.15)
     np.testing.assert_allclose(u.std(axis=0), sigma, rtol=0.2)
@@ -316,15 +293,15 @@ def test_sac_logp():
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("u", [0.0, 1.5, -3.0, 9.0, 20.0, -25.0, 30.0, -30.0])
 def test_sac_logp_of_large_actions(u, dtype):
-    """log(1 − tanh² u) = 2 log 2 − 2 log(eᵘ + e⁻ᵘ); written as it is usually said, it is −∞ from |u| = 20 on."""
+    """log(1 − tanh² u) = 2 log 2 − 2 log(eᵘ + e⁻ᵘ).
+
+    Computed as it is usually written, the left side is −∞ from |u| = 20 on.
+    """
     actor = make_actor([u, 0.5], [-1.0, 0.25]).to(dtype)
     a, logp = actor(torch.zeros(1, 2, dtype=dtype), deterministic=True)
     jacobian = sum(2 * math.log(2) - 2 * np.logaddexp(x, -x) for x in (u, 0.5))
-    close(
-        logp,
-        np.array([-math.log(2 * math.pi) + 1.0 - 0.25 - jacobian]),
-        rtol=1e-5 if dtype.itemsize == 4 else 1e-12,
-    )
+    want = np.array([-math.log(2 * math.pi) + 1.0 - 0.25 - jacobian])
+    close(logp, want, rtol=1e-5 if dtype.itemsize == 4 else 1e-12)
     close(a, np.tanh([[u, 0.5]]))
     logp.sum().backward()
     close(actor.net[0].bias.grad[:2], 2 * np.tanh([u, 0.5]), rtol=1e-4)  # −d/du log(1 − tanh² u)
@@ -335,14 +312,12 @@ def test_sac_logp_is_finite_for_any_log_std():
         actor = make_actor([30.0, -30.0], [log_std, log_std]).float()
         a, logp = actor(torch.zeros(50, 2))
         logp.sum().backward()
-        assert (
-            torch.isfinite(logp).all()
-            and torch.isfinite(actor.net[0].bias.grad).all()
-            and (a.abs() <= 1).all()
-        )
+        assert torch.isfinite(logp).all()
+        assert torch.isfinite(actor.net[0].bias.grad).all()
+        assert (a.abs() <= 1).all()
 
 
-# Off-policy: actions and target networks ------------------------------------------------------------------------------
+# Off-policy: actions and target networks ----------------------------------------------------------
 
 
 def actions_of(algo, ac, n=3000):
@@ -393,29 +368,26 @@ def test_update_targets(algo):
     before = params_of(ac)
     algo.update_targets(ac, ac_targ, 0.9)
     assert all_equal(params_of(ac), before)
-    kept = (
-        {"log_alpha", "pi.net.0.weight", "pi.net.0.bias"} if algo is sac else set()
-    )  # SAC has no target policy
+    # SAC has no target policy
+    kept = {"log_alpha", "pi.net.0.weight", "pi.net.0.bias"} if algo is sac else set()
     for i, (name, p_targ) in enumerate(ac_targ.named_parameters()):
         want = 10.0 if name in kept else 0.9 * 10 + 0.1 * (2 + i)
         close(p_targ, np.full(p_targ.shape, want))
 
 
-# Off-policy: inside train() -------------------------------------------------------------------------------------------
+# Off-policy: inside train() -----------------------------------------------------------------------
 
 
 class Count(gym.Env):
-    """Observes (number of the episode, of the step); terminates at the fourth step, where it pays 1."""
+    """Observes (episode number, step number); terminates with reward 1 at the fourth step."""
 
     observation_space = Box(-np.inf, np.inf, (2,))
     metadata = {"render_modes": []}  # noqa: RUF012
 
     def __init__(self, discrete=False, render_mode=None):
-        self.action_space, self.episode, self.render_mode = (
-            CHOICE if discrete else ACT,
-            0,
-            render_mode,
-        )
+        self.action_space = CHOICE if discrete else ACT
+        self.episode = 0
+        self.render_mode = render_mode
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -424,43 +396,29 @@ class Count(gym.Env):
 
     def step(self, action):
         self.t += 1
-        return (
-            np.array([self.episode, self.t], dtype=np.float32),
-            float(self.t == 4),
-            self.t == 4,
-            False,
-            {},
-        )
+        s = np.array([self.episode, self.t], dtype=np.float32)
+        return s, float(self.t == 4), self.t == 4, False, {}
 
 
 @pytest.fixture
 def count(tmp_path, monkeypatch):
-    """The environment, registered under two names, and an empty folder for the runs."""
+    """Count, registered under two names, and an empty folder for the runs."""
     monkeypatch.chdir(tmp_path)
     for name, discrete in (("Count-v0", False), ("CountDiscrete-v0", True)):
-        monkeypatch.setitem(
-            gym.registry,
-            name,
-            gym.envs.registration.EnvSpec(name, entry_point=Count, kwargs={"discrete": discrete}),
-        )
+        kwargs = {"discrete": discrete}
+        spec = gym.envs.registration.EnvSpec(name, entry_point=Count, kwargs=kwargs)
+        monkeypatch.setitem(gym.registry, name, spec)
 
 
 def small_args(algo, limit, **kwargs):
-    fixed = {
-        "total_timesteps": 8,
-        "steps_per_epoch": 8,
-        "hidden_sizes": (16,),
-        "batch_size": 4,
-        "num_test_episodes": 1,
-    }
-    return algo.Args(
-        **{"env_id": "Count-v0", "max_episode_steps": limit, "update_after": 0, **fixed, **kwargs}
-    )
+    fixed = dict(env_id="Count-v0", max_episode_steps=limit, total_timesteps=8, steps_per_epoch=8)
+    fixed |= dict(hidden_sizes=(16,), batch_size=4, update_after=0, num_test_episodes=1)
+    return algo.Args(**fixed | kwargs)
 
 
 @off_policy
 def test_policy_step_leaves_q_alone(algo, count, monkeypatch):
-    """Between the policy's loss and the targets' step, only the policy has changed, and Q's gradients are as before."""
+    """Between policy loss and target update, the policy changes, but not Q or its gradients."""
     loss_pi, update_targets, seen = algo.compute_loss_pi, algo.update_targets, []
 
     def grads_and_values(ac):
@@ -473,11 +431,9 @@ def test_policy_step_leaves_q_alone(algo, count, monkeypatch):
 
     def after(ac, ac_targ, polyak):
         (q_before, pi_before), (q, pi) = seen[-1], grads_and_values(ac)
-        assert (
-            any(x.abs().sum() > 0 for x in q)
-            and all_equal(q, q_before)
-            and not all_equal(pi, pi_before)
-        )
+        assert any(x.abs().sum() > 0 for x in q)
+        assert all_equal(q, q_before)
+        assert not all_equal(pi, pi_before)
         assert all(p.grad is None for p in ac_targ.parameters())
         seen.append(None)
         update_targets(ac, ac_targ, polyak)
@@ -485,18 +441,22 @@ def test_policy_step_leaves_q_alone(algo, count, monkeypatch):
     monkeypatch.setattr(algo, "compute_loss_pi", before)
     monkeypatch.setattr(algo, "update_targets", after)
     algo.train(small_args(algo, 3, **({"learn_alpha": True} if algo is sac else {})))
-    # 3 episodes of 3 steps; TD3 delays by a count over the whole run: steps 2, 4, 6, 8, not one in each episode
+    # 3 episodes of 3 steps. TD3 delays by a count over the whole run: the policy moves at steps 2,
+    # 4, 6 and 8, not once in each episode.
     assert seen.count(None) == (4 if algo is td3 else 9)
 
 
 @off_policy
 @pytest.mark.parametrize("limit, length, terminal", [(3, 3, []), (4, 4, [3]), (9, 4, [3])])
 def test_stored_transitions(algo, count, monkeypatch, limit, length, terminal):
-    """d says terminated, never cut by the time limit, and s' is the observation that followed, not the next reset's."""
+    """d is true only where terminated; s' is the observation that followed, not a reset's."""
     store, rows = algo.ReplayBuffer.store, []
-    monkeypatch.setattr(
-        algo.ReplayBuffer, "store", lambda buf, *row: (rows.append(row), store(buf, *row))
-    )
+
+    def spy(buf, *row):
+        rows.append(row)
+        store(buf, *row)
+
+    monkeypatch.setattr(algo.ReplayBuffer, "store", spy)
     algo.train(small_args(algo, limit, update_after=1000))
     for t, (s, _, r, s2, d) in enumerate(rows):
         i = t % length
@@ -504,17 +464,14 @@ def test_stored_transitions(algo, count, monkeypatch, limit, length, terminal):
         assert s[1] == i and s2[1] == i + 1 and s[0] == s2[0]
 
 
-# Off-policy: the replay buffer ----------------------------------------------------------------------------------------
+# Off-policy: the replay buffer --------------------------------------------------------------------
 
 
 def row(i):
-    return (
-        np.float32([i, i + 0.25]),
-        np.float32([i + 0.5, -i]),
-        i + 0.125,
-        np.float32([i + 1, i + 1.25]),
-        i % 2 == 1,
-    )
+    s = np.float32([i, i + 0.25])
+    a = np.float32([i + 0.5, -i])
+    s2 = np.float32([i + 1, i + 1.25])
+    return s, a, i + 0.125, s2, i % 2 == 1
 
 
 def filled(algo, n, capacity):
@@ -546,17 +503,17 @@ def test_replay_buffer(algo, n, held):
 def test_replay_buffer_keeps_copies(algo):
     buf, s = algo.ReplayBuffer(2, 2, 5), np.zeros(2, dtype=np.float32)
     buf.store(s, s, 0.0, s, False)
-    s += 1  # as an environment does that reuses its observation's memory
+    s += 1  # some environments reuse their observation's memory like this
     assert all(x.sum() == 0 for x in buf.sample(1))
     batch = buf.sample(1)
-    buf.s[0] = 7  # and a batch does not change when its rows are overwritten
+    buf.s[0] = 7  # a batch does not change when its rows are overwritten
     assert batch[0].sum() == 0
 
 
 @off_policy
 @pytest.mark.parametrize("n", [0, 2, 4, 5, 11])
 def test_replay_buffer_state(algo, n):
-    """Partly filled, just full, wrapped: saved and loaded, it draws and overwrites the same rows as before."""
+    """Empty, partly filled, full or wrapped: a loaded buffer draws and overwrites the same rows."""
     buf, loaded, file = filled(algo, n, 4), algo.ReplayBuffer(2, 2, 4), io.BytesIO()
     torch.save(buf.state_dict(), file)
     file.seek(0)
@@ -578,11 +535,11 @@ def test_replay_buffer_saves_no_empty_rows(algo):
     assert len(file.getvalue()) < 10_000
 
 
-# On-policy: returns and advantages ------------------------------------------------------------------------------------
+# On-policy: returns and advantages ----------------------------------------------------------------
 
 
 def by_sum(r, v, v2, d, end, gamma, lam):
-    """Returns and advantages by their definition: for each step, a sum over the rest of its path."""
+    """Returns and advantages by definition: for each step, a sum over the rest of its path."""
     ret, adv = np.zeros(len(r)), np.zeros(len(r))
     for t in range(len(r)):
         last = next(i for i in range(t, len(r)) if end[i])
@@ -602,7 +559,7 @@ def random_paths(seed, size=40):
     end[-1] = True
     d = end & (rng.random(size) < 0.5)
     v2 = np.append(v[1:], 0.0)
-    v2[end] = 100 * v_end[end]  # loud, so that a leak is seen
+    v2[end] = 100 * v_end[end]  # large, so that a leak shows
     return r, v, v2, d, end
 
 
@@ -619,17 +576,13 @@ def test_returns_and_advantages(algo, seed, gamma, lam):
 @on_policy
 @pytest.mark.parametrize("d, tail", [(True, 0.0), (False, 100.0)])
 def test_last_step_of_the_epoch(algo, d, tail):
-    """Terminated there: nothing follows. Cut there: the value of the observation that followed."""
-    r, v, v2 = (
-        np.array([1.0, 2.0, 3.0]),
-        np.array([10.0, 20.0, 30.0]),
-        np.array([20.0, 30.0, 100.0]),
-    )
+    """If the path terminates there, nothing follows; if it is cut, V of the next observation."""
+    r = np.array([1.0, 2.0, 3.0])
+    v = np.array([10.0, 20.0, 30.0])
+    v2 = np.array([20.0, 30.0, 100.0])
     ends = np.array([False, False, d]), np.array([False, False, True])
-    close(
-        algo.compute_returns(r, v2, *ends, 0.5),
-        np.array([2.75 + tail / 8, 3.5 + tail / 4, 3 + tail / 2]),
-    )
+    ret = np.array([2.75 + tail / 8, 3.5 + tail / 4, 3 + tail / 2])
+    close(algo.compute_returns(r, v2, *ends, 0.5), ret)
     delta = [1 + 10 - 10, 2 + 15 - 20, 3 + tail / 2 - 30]
     adv = np.array([delta[0] + delta[1] / 4 + delta[2] / 16, delta[1] + delta[2] / 4, delta[2]])
     close(algo.compute_advantages(r, v, v2, *ends, 0.5, 0.5), adv)
@@ -640,10 +593,8 @@ def test_nothing_leaks_across_a_path_end(algo):
     r, v, v2, d, end = random_paths(0)
 
     def both(r, v, v2):
-        ret, adv = (
-            algo.compute_returns(r, v2, d, end, 0.9),
-            algo.compute_advantages(r, v, v2, d, end, 0.9, 0.8),
-        )
+        ret = algo.compute_returns(r, v2, d, end, 0.9)
+        adv = algo.compute_advantages(r, v, v2, d, end, 0.9, 0.8)
         return np.stack([ret, adv])
 
     for first in np.flatnonzero(end[:-1]) + 1:  # of the next path
@@ -652,26 +603,20 @@ def test_nothing_leaks_across_a_path_end(algo):
         assert same[:, :first].all() and not same[:, first:].any()
 
 
-# On-policy: distributions by hand -------------------------------------------------------------------------------------
+# On-policy: distributions by hand -----------------------------------------------------------------
 
-MU_W, MU_B, LOG_STD = (
-    np.array([[0.5, -0.25], [1.0, 0.75]]),
-    np.array([0.1, -0.2]),
-    np.array([-0.5, 0.3]),
-)
+MU_W, MU_B = np.array([[0.5, -0.25], [1.0, 0.75]]), np.array([0.1, -0.2])
+LOG_STD = np.array([-0.5, 0.3])
 LOGIT_W, LOGIT_B = np.array([[1.0, 0.5], [-0.5, 0.25], [0.0, -1.0]]), np.array([0.1, 0.0, -0.3])
 V_W, V_B = np.array([2.0, -3.0]), 0.5
 CHOICES = np.array([2, 0, 1])
 
 
 def gaussian_logp(s, a, weight=MU_W, bias=MU_B, log_std=LOG_STD):
-    """log N(a; μ, σ) summed over dimensions, and its derivatives by μ and log σ."""
+    """log N(a; μ, σ), summed over dimensions, and its derivatives with respect to μ and log σ."""
     z = (a - s @ weight.T - bias) / np.exp(log_std)
-    return (
-        (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(axis=1),
-        z / np.exp(log_std),
-        z**2 - 1,
-    )
+    logp = (-0.5 * z**2 - log_std - 0.5 * math.log(2 * math.pi)).sum(axis=1)
+    return logp, z / np.exp(log_std), z**2 - 1
 
 
 def categorical_p(s):
@@ -710,10 +655,8 @@ def test_categorical(algo):
 
 @on_policy
 def test_get_action_gaussian(algo):
-    ac, s = (
-        gaussian_ac(algo),
-        np.array([4.0, 2.0]),
-    )  # μ = 1.6, 5.3: outside the box, and not clipped
+    # μ = 1.6, 5.3: outside the bounds, and not clipped
+    ac, s = gaussian_ac(algo), np.array([4.0, 2.0])
     mu = s @ MU_W.T + MU_B
     close(algo.get_action(ac, np.float32(s), deterministic=True), mu)
     torch.manual_seed(0)
@@ -735,34 +678,27 @@ def test_get_action_categorical(algo):
     np.testing.assert_allclose(counts / 3000, p, atol=0.03)
 
 
-# On-policy: the batch -------------------------------------------------------------------------------------------------
+# On-policy: the batch -----------------------------------------------------------------------------
 
 
 @on_policy
 @pytest.mark.parametrize("discrete", [False, True])
 @pytest.mark.parametrize("last_d", [False, True])
 def test_compute_batch(algo, discrete, last_d):
-    """Three paths: terminated; cut by a time limit; the epoch's last step."""
+    """Three paths: one terminates, one is cut by a time limit, one ends with the epoch."""
     ac = categorical_ac(algo) if discrete else gaussian_ac(algo)
     rng = RNG(0)
     s, s2, r = rng.normal(size=(6, 2)), rng.normal(size=(6, 2)), rng.normal(size=6)
     a = rng.integers(3, size=6) if discrete else rng.normal(size=(6, 2))
     d, end = np.array([0, 1, 0, 0, 0, last_d], bool), np.array([0, 1, 0, 0, 1, 1], bool)
     s2[[0, 2, 3]] = s[[1, 3, 4]]
-    s2[1] = 1e6  # the value of a terminal state is not to be used
+    s2[1] = 1e6  # the value of a terminal state must not be used
     buf = algo.PathBuffer(OBS, CHOICE if discrete else ACT, 6)
-    for epoch in range(2):  # what an earlier epoch left in the buffer is not to be used either
-        for t in range(6):
-            stale = epoch == 0
-            buf.store(
-                t,
-                9 + 0 * s[t] if stale else s[t],
-                a[t],
-                r[t],
-                s2[t],
-                d[t] and not stale,
-                end[t] or stale,
-            )
+    # what an earlier epoch left in the buffer must not be used either
+    for t in range(6):
+        buf.store(t, 9 + 0 * s[t], a[t], r[t], s2[t], False, True)
+    for t in range(6):
+        buf.store(t, s[t], a[t], r[t], s2[t], d[t], end[t])
     args = algo.Args(gamma=0.9, lam=0.8)
     got = algo.compute_batch(ac, buf, args)
 
@@ -770,15 +706,13 @@ def test_compute_batch(algo, discrete, last_d):
     logp = np.log(categorical_p(s)[range(6), a]) if discrete else gaussian_logp(s, a)[0]
     for x, y in zip(got, (s, a, ret, (adv - adv.mean()) / adv.std(), logp), strict=True):
         close(x, y, rtol=1e-4, atol=1e-5)
-    assert [x.dtype for x in got] == [
-        torch.float32,
-        torch.int64 if discrete else torch.float32,
-        *3 * [torch.float32],
-    ]
+    dtypes = [torch.float32] * 5
+    if discrete:
+        dtypes[1] = torch.int64
+    assert [x.dtype for x in got] == dtypes
     assert abs(got[3].mean()) < 1e-6 and abs(got[3].std(correction=0) - 1) < 1e-5
-    assert torch.equal(got[4], ac.pi(got[0]).log_prob(got[1])) and not any(
-        x.requires_grad for x in got
-    )
+    assert torch.equal(got[4], ac.pi(got[0]).log_prob(got[1]))
+    assert not any(x.requires_grad for x in got)
 
 
 @on_policy
@@ -788,7 +722,7 @@ def test_compute_batch(algo, discrete, last_d):
     [(8, None, [3, 7], [3, 7]), (6, None, [3], [3, 5]), (7, 3, [], [2, 5, 6])],
 )
 def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end):
-    """Two epochs: a termination on the very last step is one, and a cut path keeps the observation that followed."""
+    """A termination on the last step counts; a cut path keeps the observation that followed."""
     compute_batch, bufs = algo.compute_batch, []
 
     def spy(ac, buf, args):
@@ -796,34 +730,28 @@ def test_collected_epoch(algo, count, monkeypatch, env_id, steps, limit, d, end)
         return compute_batch(ac, buf, args)
 
     monkeypatch.setattr(algo, "compute_batch", spy)
-    algo.train(
-        algo.Args(
-            env_id=env_id,
-            total_timesteps=2 * steps,
-            steps_per_epoch=steps,
-            max_episode_steps=limit,
-            train_v_iters=1,
-        )
-    )
+    epochs = dict(total_timesteps=2 * steps, steps_per_epoch=steps, max_episode_steps=limit)
+    algo.train(algo.Args(env_id=env_id, **epochs, train_v_iters=1))
     assert len(bufs) == 2
     for buf in bufs:
         assert np.flatnonzero(buf.d).tolist() == d and np.flatnonzero(buf.end).tolist() == end
         starts = [0, *(np.array(end) + 1)][: len(end)]
-        assert buf.s[starts, 1].tolist() == [0] * len(
-            end
-        )  # each path, and each epoch, begins with a reset
+        # each path, and each epoch, begins with a reset
+        assert buf.s[starts, 1].tolist() == [0] * len(end)
         assert np.array_equal(buf.s2, buf.s + np.float32([0, 1]))
 
 
 @on_policy
 @pytest.mark.parametrize("env_id", ["Count-v0", "CountDiscrete-v0"])
 def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
-    """But for their noise, the actions of an epoch are those of the policy that PyTorch has at its end."""
+    """Apart from noise, an epoch's actions are those of the policy that PyTorch has at its end."""
     compute_batch, weights = algo.compute_batch, []
+
+    def noise(pi, n):
+        return np.full((n, pi.net[-1].out_features), 0.5, np.float32)
+
     for actor in (algo.GaussianActor, algo.CategoricalActor):
-        monkeypatch.setattr(
-            actor, "noise", lambda pi, n: np.full((n, pi.net[-1].out_features), 0.5, np.float32)
-        )
+        monkeypatch.setattr(actor, "noise", noise)
 
     def spy(ac, buf, args):
         out = ac.pi.net(torch.as_tensor(buf.s)).detach() + 0.5  # with 0, no gradient would reach μ
@@ -832,16 +760,14 @@ def test_each_epoch_acts_by_its_own_policy(algo, count, monkeypatch, env_id):
         return compute_batch(ac, buf, args)
 
     monkeypatch.setattr(algo, "compute_batch", spy)
-    monkeypatch.setattr(algo, "check_snapshot", lambda *args: None)  # it knows real noise
-    lr = {} if algo is trpo else {"pi_lr": 0.01}
-    algo.train(
-        algo.Args(env_id=env_id, total_timesteps=24, steps_per_epoch=8, train_v_iters=1, **lr)
-    )
-    assert (
-        len(weights) == 3
-        and not all_equal(weights[0], weights[1])
-        and not all_equal(weights[1], weights[2])
-    )
+    monkeypatch.setattr(algo, "check_snapshot", lambda *args: None)  # it expects real noise
+    knobs = dict(total_timesteps=24, steps_per_epoch=8, train_v_iters=1)
+    if algo is not trpo:
+        knobs["pi_lr"] = 0.01
+    algo.train(algo.Args(env_id=env_id, **knobs))
+    assert len(weights) == 3
+    assert not all_equal(weights[0], weights[1])
+    assert not all_equal(weights[1], weights[2])
 
 
 @on_policy
@@ -857,13 +783,11 @@ def test_the_snapshot_takes_tanh_and_linear_in_any_order_and_refuses_other_layer
             algo.snapshot(ac.pi)(s.numpy(), 0.0)
 
 
-# On-policy: losses and updates ----------------------------------------------------------------------------------------
+# On-policy: losses and updates --------------------------------------------------------------------
 
-RET, ADV, LOGP_OLD = (
-    np.array([1.0, -2.0, 0.5]),
-    np.array([1.5, -0.5, -1.0]),
-    np.array([-2.0, -3.0, -2.5]),
-)
+RET = np.array([1.0, -2.0, 0.5])
+ADV = np.array([1.5, -0.5, -1.0])
+LOGP_OLD = np.array([-2.0, -3.0, -2.5])
 
 
 @on_policy
@@ -880,11 +804,11 @@ def test_loss_pi_on_policy(algo, discrete):
         "ppo": np.minimum(ratio * ADV, np.clip(ratio, 0.8, 1.2) * ADV),
     }
     close(loss_pi, -terms[algo.__name__].mean())
-    entropy = -(categorical_p(S) * np.log(categorical_p(S))).sum(axis=1)
-    close(
-        info["values/entropy"],
-        entropy if discrete else np.full(3, 1 + math.log(2 * math.pi) + LOG_STD.sum()),
-    )
+    if discrete:
+        entropy = -(categorical_p(S) * np.log(categorical_p(S))).sum(axis=1)
+    else:
+        entropy = np.full(3, 1 + math.log(2 * math.pi) + LOG_STD.sum())
+    close(info["values/entropy"], entropy)
     if algo is not trpo:
         close(info["values/kl"], LOGP_OLD - logp)
     if algo is ppo:
@@ -894,10 +818,10 @@ def test_loss_pi_on_policy(algo, discrete):
 @pytest.mark.parametrize(
     "adv, ratio, loss, moves",
     [
-        (2.0, 1.5, -2.4, False),  # good, and already likelier by more than ε: nothing more to gain
+        (2.0, 1.5, -2.4, False),  # good, and more likely by more than ε: nothing left to gain
         (2.0, 0.5, -1.0, True),  # good, but less likely: the clip must not stop the way back
-        (-2.0, 1.5, 3.0, True),  # bad, but likelier: the same
-        (-2.0, 0.5, 1.6, False),  # bad, and already less likely: nothing more to gain
+        (-2.0, 1.5, 3.0, True),  # bad, but more likely: the same
+        (-2.0, 0.5, 1.6, False),  # bad, and already less likely: nothing left to gain
         (2.0, 1.1, -2.2, True),
         (-2.0, 0.9, 1.8, True),
     ],
@@ -958,11 +882,9 @@ def check_pi(ac, weights):
 
 
 def gaussian_batch(size=50):
-    s, a, adv = (
-        RNG(0).normal(size=(size, 2)),
-        RNG(1).normal(size=(size, 2)),
-        RNG(2).normal(size=size),
-    )
+    s = RNG(0).normal(size=(size, 2))
+    a = RNG(1).normal(size=(size, 2))
+    adv = RNG(2).normal(size=size)
     logp_old = gaussian_logp(s, a)[0]
     return s, a, adv, logp_old, [f64(x) for x in (s, a, 0 * adv, adv, logp_old)]
 
@@ -976,16 +898,15 @@ def test_vpg_update_pi():
     logp = gaussian_logp(s, a, *weights)[0]
     check_pi(ac, weights)
     close(info["losses/pi"], -(logp_old * adv).mean())
-    close(
-        info["losses/delta_pi"], -((logp - logp_old) * adv).mean()
-    )  # after the step, as is the KL: not 0
+    # of the policy after the step, as is the KL: not 0
+    close(info["losses/delta_pi"], -((logp - logp_old) * adv).mean())
     close(info["values/kl"], logp_old - logp)
     close(info["values/entropy"], np.full(50, 1 + math.log(2 * math.pi) + weights[2].sum()))
     assert abs((logp_old - logp).mean()) > 1e-3 and all_equal(params_of(ac.v), value)
 
 
 def test_ppo_update_pi():
-    """All steps are made, and what is reported belongs to the policy that is left."""
+    """No step is skipped, and the KL and clip fraction are those of the final policy."""
     ac, args = gaussian_ac(ppo, torch.float64), ppo.Args(train_pi_iters=20, clip_ratio=0.1)
     s, a, adv, logp_old, batch = gaussian_batch()
     info = ppo.update_pi(ac, batch, args, torch.optim.SGD(ac.pi.parameters(), lr=0.05))

@@ -1,4 +1,4 @@
-"""The scripts' text: pseudocode and the code that cites it, copies, how much siblings differ, imports."""
+"""The scripts as texts: cited pseudocode, identical copies, how siblings differ, imports."""
 
 import ast
 import difflib
@@ -8,7 +8,9 @@ import subprocess
 import pytest
 from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, comment_lines
 
-SOURCE = {name: (ROOT / f"{name}.py").read_text() for name in [*SCRIPTS, "logx"]}
+pytestmark = pytest.mark.fast
+
+SOURCE = {name: (ROOT / f"{name}.py").read_text(encoding="utf-8") for name in [*SCRIPTS, "logx"]}
 TREE = {name: ast.parse(text) for name, text in SOURCE.items()}
 
 NUMBERS = {name: [str(n) for n in range(1, 17)] for name in OFF_POLICY}
@@ -56,9 +58,8 @@ def test_citations_in_train_come_in_order(name):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_functions_begin_with_their_numbers(name):
     for function in definitions(name).values():
-        if re.match(
-            "snapshot|check_snapshot|get_action|compute_|update_|conjugate_gradient", function.name
-        ):
+        numbered = "snapshot|check_snapshot|get_action|compute_|update_|conjugate_gradient"
+        if re.match(numbered, function.name):
             first_line = (ast.get_docstring(function) or "").partition("\n")[0]
             cited = re.findall(NUMBER, first_line)
             assert cited and first_line.startswith("("), f"{name}.py: {function.name}"
@@ -67,36 +68,41 @@ def test_functions_begin_with_their_numbers(name):
 
 # siblings
 
-COPIES = {
-    x: ON_POLICY
-    for x in (
-        "GaussianActor",
-        "CategoricalActor",
-        "ActorCritic",
-        "PathBuffer",
-        "snapshot",
-        "get_action",
-    )
-}
-COPIES |= {
-    x: ON_POLICY
-    for x in ("compute_returns", "compute_advantages", "compute_batch", "compute_loss_v")
-}
-COPIES |= {x: OFF_POLICY for x in ("ReplayBuffer", "update_q", "update_pi", "evaluate")}
-COPIES["check_snapshot"] = ON_POLICY
-COPIES = [(x, names) for x, names in COPIES.items()]
-COPIES += [(x, names) for x in ("make_env", "Critic") for names in (ON_POLICY, OFF_POLICY)]
-COPIES += [("mlp", SCRIPTS), ("update_v", ON_POLICY), ("Actor", ["ddpg", "td3"])]
+# (definition, the scripts in which it is the same)
+COPIES = [
+    ("mlp", SCRIPTS),
+    ("make_env", ON_POLICY),
+    ("make_env", OFF_POLICY),
+    ("GaussianActor", ON_POLICY),
+    ("CategoricalActor", ON_POLICY),
+    ("Actor", ["ddpg", "td3"]),
+    ("Critic", ON_POLICY),
+    ("Critic", OFF_POLICY),
+    ("ActorCritic", ON_POLICY),
+    ("PathBuffer", ON_POLICY),
+    ("snapshot", ON_POLICY),
+    ("check_snapshot", ON_POLICY),
+    ("get_action", ON_POLICY),
+    ("compute_returns", ON_POLICY),
+    ("compute_advantages", ON_POLICY),
+    ("compute_batch", ON_POLICY),
+    ("compute_loss_v", ON_POLICY),
+    ("update_v", ON_POLICY),
+    ("ReplayBuffer", OFF_POLICY),
+    ("update_q", OFF_POLICY),
+    ("update_pi", OFF_POLICY),
+    ("evaluate", OFF_POLICY),
+]
 
 
 @pytest.mark.parametrize(
     "what, names", COPIES, ids=[f"{what}-{'-'.join(names)}" for what, names in COPIES]
 )
 def test_copies_are_identical(what, names):
-    texts = {
-        name: ast.unparse(definitions(name)[what]).replace(f"{name}.py", "SCRIPT.py")
-        for name in names
-    }
+    texts = {}
+    for name in names:
+        text = ast.unparse(definitions(name)[what])
+        texts[name] = text.replace(f"{name}.py", "SCRIPT.py")
     first, *others = names
     for other in others:
         lines = [texts[name].splitlines() for name in (first, other)]
@@ -104,17 +110,8 @@ def test_copies_are_identical(what, names):
         assert texts[first] == texts[other], f"{what} differs:\n" + "\n".join(diff)
 
 
-COMMON = [
-    "env_id",
-    "env_kwargs",
-    "seed",
-    "exp_name",
-    "total_timesteps",
-    "steps_per_epoch",
-    "max_episode_steps",
-    "hidden_sizes",
-]
-COMMON += ["gamma", "resume"]
+COMMON = ["env_id", "env_kwargs", "seed", "exp_name", "total_timesteps", "steps_per_epoch"]
+COMMON += ["max_episode_steps", "hidden_sizes", "gamma", "resume"]
 
 
 def fields(name):
@@ -131,10 +128,8 @@ def test_common_arguments_come_first(name):
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_arguments_of_one_name_have_one_help(name):
-    of_a_family = {
-        "total_timesteps",
-        "steps_per_epoch",
-    }  # what is finished, and what an epoch is, differ
+    # the families differ in what an epoch is, and in what is finished after the last step
+    of_a_family = {"total_timesteps", "steps_per_epoch"}
     family = ON_POLICY if name in ON_POLICY else OFF_POLICY
     for field, text in fields(name).items():
         assert text[1], f"{field} has no help"
@@ -143,13 +138,11 @@ def test_arguments_of_one_name_have_one_help(name):
 
 
 def normalised(name):
-    """The script's lines as ast.unparse writes them, without docstrings, and with one name for all six."""
+    """A script's lines without docstrings and comments, with one name for all six algorithms."""
     tree = ast.parse(SOURCE[name])
     for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node) is not None
-        ):
+        has_body = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if has_body and ast.get_docstring(node) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     text = re.sub(rf"\b({'|'.join(SCRIPTS)})\b", "ALGO", ast.unparse(tree), flags=re.I)
     return [line for line in text.splitlines() if line.strip()]
@@ -161,7 +154,7 @@ def normalised(name):
 def test_siblings_are_similar(tmp_path, a, b, limit):
     lines = {name: normalised(name) for name in (a, b)}
     for name in (a, b):
-        (tmp_path / name).write_text("\n".join(lines[name]) + "\n")
+        (tmp_path / name).write_text("\n".join(lines[name]) + "\n", encoding="utf-8")
     diff = subprocess.run(["diff", "-w", a, b], cwd=tmp_path, capture_output=True, text=True).stdout
     changed = sum(line.startswith(("<", ">")) for line in diff.splitlines())
     percent = 100 * changed / (len(lines[a]) + len(lines[b]))

@@ -1,4 +1,4 @@
-"""What must hold of a whole run, whatever its numbers: what is logged, tested and resumed, and how ranks differ."""
+"""What must hold for every run: logged returns, the schedule, tests, resuming, ranks' seeds."""
 
 import shutil
 from dataclasses import replace
@@ -18,17 +18,16 @@ import td3
 import trpo
 import vpg
 
+pytestmark = pytest.mark.fast
+
 
 def siblings(*modules):
     return pytest.mark.parametrize("algo", modules, ids=lambda m: m.__name__)
 
 
 ON_POLICY, OFF_POLICY = (vpg, trpo, ppo), (ddpg, td3, sac)
-every, on_policy, off_policy = (
-    siblings(*ON_POLICY, *OFF_POLICY),
-    siblings(*ON_POLICY),
-    siblings(*OFF_POLICY),
-)
+every = siblings(*ON_POLICY, *OFF_POLICY)
+on_policy, off_policy = siblings(*ON_POLICY), siblings(*OFF_POLICY)
 
 
 @pytest.fixture(autouse=True)
@@ -37,16 +36,17 @@ def folder_for_runs(tmp_path, monkeypatch):
 
 
 def make_args(algo, **kwargs):
-    """A short run of three epochs; in the second, DDPG, TD3 and SAC begin with updates and end with random actions."""
-    fixed = dict(
-        env_id="Pendulum-v1", max_episode_steps=25, total_timesteps=300, steps_per_epoch=100
-    )
+    """A short run of three epochs.
+
+    In the second one DDPG, TD3 and SAC make their first update and their last random action.
+    """
+    fixed = dict(env_id="Pendulum-v1", max_episode_steps=25)
+    fixed |= dict(total_timesteps=300, steps_per_epoch=100)
     if algo in ON_POLICY:
         fixed |= dict(train_v_iters=3)
     else:
-        fixed |= dict(
-            start_steps=150, update_after=101, num_test_episodes=1, batch_size=8, replay_size=200
-        )
+        fixed |= dict(start_steps=150, update_after=101, num_test_episodes=1)
+        fixed |= dict(batch_size=8, replay_size=200)
     if algo is sac:
         fixed |= dict(learn_alpha=True)
     return algo.Args(**fixed | dict(hidden_sizes=(8,)) | kwargs)
@@ -73,9 +73,9 @@ def test_an_observation_stays_as_it_was_when_the_environment_changes_its_own_in_
     env = algo.make_env(args)
     ac = algo.ActorCritic(env.observation_space, env.action_space, args)
     path = [env.reset(seed=0)[0]]
-    path += [
-        env.step(algo.get_action(ac, path[-1]))[0] for _ in range(3)
-    ]  # a Discrete action arrives as a number
+    for _ in range(3):
+        s, *_ = env.step(algo.get_action(ac, path[-1]))  # Corridor fails if a is not a number
+        path.append(s)
     assert np.ravel(path).tolist() == [0, 1, 2, 3]
     assert all(s.dtype == np.float32 for s in path)
 
@@ -84,7 +84,7 @@ def test_an_observation_stays_as_it_was_when_the_environment_changes_its_own_in_
 
 
 class Diary(gym.Env):
-    """Random rewards in episodes of 4 steps; those that end are written down."""
+    """Random rewards in episodes of 4 steps; keeps the returns of those that end."""
 
     observation_space = action_space = Box(-1, 1, (2,))
     episodes = []  # noqa: RUF012
@@ -103,27 +103,23 @@ class Diary(gym.Env):
 
 @every
 def test_logged_returns(algo, monkeypatch):
-    """A row has the returns of the episodes that ended in its epoch; not of one cut, nor of an epoch before."""
+    """A row counts the episodes that ended in its epoch: none that was cut, none from before."""
     monkeypatch.setattr(Diary, "episodes", [])
-    monkeypatch.setitem(
-        gym.registry, "Diary-v0", gym.envs.registration.EnvSpec("Diary-v0", entry_point=Diary)
-    )
+    spec = gym.envs.registration.EnvSpec("Diary-v0", entry_point=Diary)
+    monkeypatch.setitem(gym.registry, "Diary-v0", spec)
     steps = 10 if algo in ON_POLICY else 8  # on-policy, the third episode is cut
-    env = dict(
-        env_id="Diary-v0", max_episode_steps=9, steps_per_epoch=steps, total_timesteps=3 * steps
-    )
-    folder = algo.train(
-        make_args(algo, **env, **({} if algo in ON_POLICY else {"num_test_episodes": 0}))
-    )
+    knobs = dict(env_id="Diary-v0", max_episode_steps=9)
+    knobs |= dict(steps_per_epoch=steps, total_timesteps=3 * steps)
+    if algo in OFF_POLICY:
+        knobs |= dict(num_test_episodes=0)
+    folder = algo.train(make_args(algo, **knobs))
     rows = read_rows(folder)
     assert len(rows) == 3 and len(Diary.episodes) == 6
     for row, returns in zip(rows, np.reshape(Diary.episodes, (3, 2))):
-        names = [
-            f"charts/episodic_{name}"
-            for name in ("return", "return_std", "return_min", "return_max", "length")
-        ]
+        names = ("return", "return_std", "return_min", "return_max", "length")
+        logged = [float(row[f"charts/episodic_{name}"]) for name in names]
         want = [returns.mean(), returns.std(), returns.min(), returns.max(), 4]
-        np.testing.assert_allclose([float(row[name]) for name in names], want, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(logged, want, rtol=1e-5, atol=1e-6)
 
 
 # the off-policy schedule and tests
@@ -131,7 +127,10 @@ def test_logged_returns(algo, monkeypatch):
 
 @off_policy
 def test_schedule(algo, monkeypatch):
-    """Random actions for start_steps; no updates for episodes that end before update_after, then one for each step."""
+    """Random actions for start_steps, and updates from update_after on.
+
+    An episode that ends before that gets none; a later one gets one for each of its steps.
+    """
     calls = {"get_action": 0, "compute_targets": 0}
 
     def count(name, f):
@@ -143,26 +142,19 @@ def test_schedule(algo, monkeypatch):
 
     for name in calls:
         count(name, getattr(algo, name))
-    limits = dict(
-        max_episode_steps=5,
-        total_timesteps=30,
-        start_steps=12,
-        update_after=15,
-        num_test_episodes=0,
-    )
-    algo.train(make_args(algo, **limits))
+    knobs = dict(max_episode_steps=5, total_timesteps=30)
+    knobs |= dict(start_steps=12, update_after=15, num_test_episodes=0)
+    algo.train(make_args(algo, **knobs))
     assert calls == {"get_action": 18, "compute_targets": 20}
 
 
 @off_policy
 def test_evaluation(algo):
-    """Deterministic actions; starts that depend on the seed and the step alone."""
-    args = make_args(
-        algo,
-        num_test_episodes=3,
-        max_episode_steps=20,
-        **({} if algo is sac else {"act_noise": 1.0}),
-    )
+    """Actions are deterministic, and initial states depend only on the seed and the step."""
+    knobs = dict(num_test_episodes=3, max_episode_steps=20)
+    if algo is not sac:
+        knobs |= dict(act_noise=1.0)
+    args = make_args(algo, **knobs)
     env = algo.make_env(args)
     ac = algo.ActorCritic(env.observation_space, env.action_space, args)
     first, again, later = (algo.evaluate(ac, env, args, step) for step in (100, 100, 200))
@@ -174,7 +166,7 @@ def test_evaluation(algo):
 
 @off_policy
 def test_evaluation_leaves_training_alone(algo):
-    """The same run, to the last bit, with tests and without."""
+    """With and without tests, a run is the same to the last bit."""
     runs = [logx.read_checkpoint(algo.train(make_args(algo, num_test_episodes=n))) for n in (0, 2)]
     assert all_equal(*(run["ac"] for run in runs)) and runs[0]["rngs"] == runs[1]["rngs"]
 
@@ -184,7 +176,7 @@ def test_evaluation_leaves_training_alone(algo):
 
 @every
 def test_resuming_from_the_middle(algo, monkeypatch):
-    """From a checkpoint at which the optimisers, the targets and all random generators have left their first state."""
+    """From checkpoints at which optimisers, targets and all random generators have moved on."""
     end_epoch = logx.Logger.end_epoch
 
     def keep(logger, step):
@@ -209,7 +201,7 @@ def test_resuming_from_the_middle(algo, monkeypatch):
 
 @on_policy
 def test_advantages_are_normalised_by_the_statistics_of_all_ranks(algo, monkeypatch):
-    """As if there were a second rank, whose advantages are 5 times as large, plus 10."""
+    """As if a second rank had advantages 5 times as large, plus 10."""
     shares = []
 
     def two_ranks(x):
@@ -219,16 +211,9 @@ def test_advantages_are_normalised_by_the_statistics_of_all_ranks(algo, monkeypa
     monkeypatch.setattr(logx, "gather", two_ranks)
     space = Box(-1, 1, (2,))
     ac, buf = algo.ActorCritic(space, space, make_args(algo)), algo.PathBuffer(space, space, 50)
+    zero = np.zeros(2)
     for t in range(50):
-        buf.store(
-            t,
-            np.zeros(2),
-            np.zeros(2),
-            np.random.default_rng(t).normal(),
-            np.zeros(2),
-            False,
-            t == 49,
-        )
+        buf.store(t, zero, zero, np.random.default_rng(t).normal(), zero, False, t == 49)
     adv = algo.compute_batch(ac, buf, make_args(algo))[3].numpy()
     assert len(shares) == 2
     want = (shares[0] - np.mean(shares)) / np.std(shares)
@@ -237,7 +222,7 @@ def test_advantages_are_normalised_by_the_statistics_of_all_ranks(algo, monkeypa
 
 @on_policy
 def test_ranks_have_seeds_of_their_own(algo, monkeypatch):
-    """Each rank starts elsewhere, and draws other actions; or more ranks would bring more of the same."""
+    """Each rank starts in another state and draws other actions; else ranks would add nothing."""
 
     class Collected(Exception):
         pass
@@ -252,5 +237,6 @@ def test_ranks_have_seeds_of_their_own(algo, monkeypatch):
         with pytest.raises(Collected) as collected:
             algo.train(make_args(algo))
         start, seed = collected.value.args
-        starts, seeds = [*starts, tuple(start)], [*seeds, seed]
+        starts.append(tuple(start))
+        seeds.append(seed)
     assert len(set(starts)) == len(set(seeds)) == 3

@@ -1,6 +1,7 @@
 """Small environments of the kinds that people bring: `--env-id field_envs:Thermostat-v0`.
 
-This folder must be on PYTHONPATH. They are right, each in a way of its own; faulty_envs.py has those in which something is wrong.
+This folder must be on PYTHONPATH. They are right, each in a way of its own; faulty_envs.py has
+those in which something is wrong.
 """
 
 import os

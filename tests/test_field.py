@@ -1,4 +1,4 @@
-"""What people bring, environments, machines and habits, works exactly or is refused in a sentence."""
+"""What people bring (environments, machines, habits) works exactly or is refused in a sentence."""
 
 import ast
 import importlib
@@ -342,13 +342,13 @@ def stream_states(env):
 def test_no_two_streams_are_the_same(monkeypatch):
     """Exploration, environment, spaces, tests and ranks, for neighbouring seeds."""
     args = make_args("sac", "field_envs:Dict-v0")
-    seen, seeds = [], []
+    seen = []
+    seeds = {}  # by what they were drawn from
     draw_seeds = logx.draw_seeds
 
     def spy(*words):
-        drawn = draw_seeds(*words)
-        seeds.extend(drawn)
-        return drawn
+        seeds[words] = draw_seeds(*words)
+        return seeds[words]
 
     monkeypatch.setattr(logx, "draw_seeds", spy)
     for seed in (0, 1, 2):
@@ -362,7 +362,8 @@ def test_no_two_streams_are_the_same(monkeypatch):
                     if rank == 0:
                         seen += stream_states(env)
     assert len(set(seen)) == len(seen) > 150
-    assert len(set(seeds)) > 0.6 * len(seeds)  # the tests of all ranks draw the same
+    drawn = [seed for several in seeds.values() for seed in several]
+    assert len(set(drawn)) == len(drawn)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -531,9 +532,11 @@ def play(folder, *args, cwd, env=None):
 
 def refused(done):
     """The one sentence of a command that was refused."""
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.strip().splitlines()
-    return line
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    warnings = ("\x1b[33mWARN", "  gym.logger.warn", "  logger.warn")  # Gymnasium's
+    lines = [x for x in done.stderr.splitlines() if not any(word in x for word in warnings)]
+    assert len([x for x in lines if ".py: " in x]) == 1, done.stderr
+    return lines[-1]
 
 
 def test_play_without_render_modes(played, tmp_path):

@@ -1,4 +1,4 @@
-"""Bad input ends with one message and exit code 2, and nothing written; a run that goes wrong says where, with 1."""
+"""Bad input: one message, exit code 2, nothing written. A failing run says where: exit code 1."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ def contents(folder):
 
 
 def assert_refused(script, *args, cwd, says, **kwargs):
-    """The command exits with 2 and one message, which contains `says`; it leaves the folder as it was."""
+    """Exits with 2 and one message that contains `says`, and leaves the folder unchanged."""
     before = contents(cwd)
     done = run(script, *args, cwd=cwd, **kwargs)
     assert done.returncode == 2, done.stderr

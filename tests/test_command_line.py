@@ -255,7 +255,7 @@ def unbroken(tmp_path_factory):
 
 
 def interrupt(name, cwd, number, rows, keep_first_checkpoint=False):
-    """Sends a signal to a run once progress.csv has so many rows; returns the process, ended, and the run's folder."""
+    """Sends a signal once progress.csv has `rows` rows. Returns the ended process and its run."""
     process, first = start(f"{name}.py", *LONG[name], cwd=cwd), None
     while process.poll() is None:
         time.sleep(0.002)

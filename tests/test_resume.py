@@ -18,7 +18,7 @@ CLOCK = ("time", "charts/SPS")
 
 
 def curves(folder):
-    """{tag: [(step, value), ...]} as TensorBoard shows them, which drops what a resumed run wrote again."""
+    """{tag: [(step, value), ...]} as TensorBoard shows it, without rows that were written twice."""
     events = EventAccumulator(str(folder)).Reload()
     return {
         tag: [(e.step, e.value) for e in events.Scalars(tag)]
@@ -92,7 +92,7 @@ def test_the_sentence_about_a_full_disk(disk, says, tmp_path, monkeypatch, capsy
 
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_a_checkpoint_is_all_there_is(name, tmp_path):
-    """What a fresh object does not get from the checkpoint would be lost: every entry is restored, none is invented."""
+    """The checkpoint has everything that a fresh object needs to continue the run."""
     folder = train(f"{name}.py", *TINY[name], cwd=tmp_path)
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     tracked = {"ac", "v_optimizer"} if name == "trpo" else {"ac", "pi_optimizer"}

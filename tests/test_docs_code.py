@@ -1,5 +1,8 @@
-"""Every ```python block of the documentation runs, in order, a page in one namespace; where an ```output block follows
-at once, it says what the code prints."""
+"""The documentation's ```python blocks run, and print what the page says.
+
+The blocks of a page run in order and share their names. An ```output block right after one says
+what it prints.
+"""
 
 import contextlib
 import io
@@ -11,11 +14,13 @@ import pytest
 DOCS = Path(__file__).parent.parent / "docs"
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 NUMBER = re.compile(r"[-+]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
-PAGES = [page for page in sorted(DOCS.rglob("*.md")) if "```python\n" in page.read_text()]
+PAGES = [
+    page for page in sorted(DOCS.rglob("*.md")) if "```python\n" in page.read_text(encoding="utf-8")
+]
 
 
 def alike(printed, promised):
-    """The same words, and numbers that differ by 2 % at most, or by one in the last digit that is shown."""
+    """The same words; numbers may differ by 2 %, or by one in the last digit shown."""
     if NUMBER.sub("#", printed).split() != NUMBER.sub("#", promised).split():
         return False
     for x, y in zip(NUMBER.findall(printed), NUMBER.findall(promised), strict=True):
@@ -30,27 +35,24 @@ def alike(printed, promised):
 def test_page(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # conftest.py has put the repository's root on sys.path
     monkeypatch.syspath_prepend(tmp_path)
-    text, names = page.read_text(), {"__name__": "page"}
+    text, names = page.read_text(encoding="utf-8"), {"__name__": "page"}
     fences = list(FENCE.finditer(text))
-    assert [fence[1] for fence in fences].count("python") == text.count("```python"), (
-        "one is indented"
-    )
+    found = [fence[1] for fence in fences].count("python")
+    assert found == text.count("```python"), "a block is indented"
     for i, fence in enumerate(fences):
         if fence[1] != "python":
             continue
         if saved := re.search(r" as `(\w+\.py)`:\s*$", text[: fence.start()]):
-            Path(saved[1]).write_text(fence[2])
+            Path(saved[1]).write_text(fence[2], encoding="utf-8")
         printed = io.StringIO()
-        above = "\n" * text.count(
-            "\n", 0, fence.start(2)
-        )  # so that a traceback names the line of the page
+        # so that a traceback has the page's line numbers
+        above = "\n" * text.count("\n", 0, fence.start(2))
         with contextlib.redirect_stdout(printed):
             exec(compile(above + fence[2], str(page), "exec"), names)
         after = fences[i + 1] if i + 1 < len(fences) else None
         if after and after[1] == "output" and not text[fence.end() : after.start()].strip():
-            assert alike(printed.getvalue(), after[2]), (
-                f"{page} promises\n{after[2]}\nbut prints\n{printed.getvalue()}"
-            )
+            printed = printed.getvalue()
+            assert alike(printed, after[2]), f"{page} promises\n{after[2]}\nbut prints\n{printed}"
 
 
 def test_alike_sees_a_difference():

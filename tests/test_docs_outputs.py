@@ -1,4 +1,4 @@
-"""docs/user/outputs.md names every column of progress.csv, every key of a checkpoint, and nothing that is not there."""
+"""docs/user/outputs.md names all that a run writes: columns, checkpoint keys, settings."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from helpers import ROOT, SCRIPTS, TINY, read_rows, train
 
 import logx
 
-PAGE = (ROOT / "docs" / "user" / "outputs.md").read_text()
+PAGE = (ROOT / "docs" / "user" / "outputs.md").read_text(encoding="utf-8")
 
 
 def test_page_names_what_runs_leave(tmp_path):
@@ -18,10 +18,9 @@ def test_page_names_what_runs_leave(tmp_path):
         run = train(f"{name}.py", *TINY[name], cwd=folder)
         columns |= read_rows(run)[0].keys()
         keys |= logx.read_checkpoint(run).keys()
-        config |= json.loads((run / "config.json").read_text()).keys()
-    short = {
-        c for c in columns if re.search(r"_(std|min|max)$", c)
-    }  # "`charts/episodic_return_std`, `_min`, `_max`"
+        config |= json.loads((run / "config.json").read_text(encoding="utf-8")).keys()
+    # written as `charts/episodic_return_std`, `_min`, `_max`
+    short = {c for c in columns if re.search(r"_(std|min|max)$", c)}
     named = set(re.findall(r"`([^`\n]+)`", PAGE))
     assert columns - short <= named
     assert {c for c in short if c.endswith("_std")} | {"_min", "_max"} <= named

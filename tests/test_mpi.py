@@ -1,4 +1,4 @@
-"""Several ranks compute what one process would; and a rank that fails ends the whole job."""
+"""Several ranks compute what one process would, and a rank that fails ends the whole job."""
 
 import signal
 import time
@@ -38,7 +38,7 @@ def test_statistics(tmp_path):
 
 
 def test_two_ranks_learn_as_one(tmp_path):
-    """The same steps, budget and goal as for one process in test_learning.py."""
+    """With the budget and goal that test_learning.py has for one process."""
     args = "--env-id CartPole-v1 --seed 1 --pi-lr 3e-3 --total-timesteps 48000".split()
     rows = read_rows(train("ppo.py", *args, cwd=tmp_path, mpi=2, timeout=300))
     assert float(rows[-1]["charts/episodic_return"]) >= 400
@@ -57,19 +57,11 @@ def test_two_ranks_learn_as_one(tmp_path):
 def test_a_rank_that_fails_ends_the_job(fault, says, ranks, tmp_path):
     env = {"FAULT": fault, "PYTHONPATH": str(TESTS)}
     begin = time.monotonic()
-    done = run(
-        "ppo.py",
-        *ON_RANK_ONE,
-        "--total-timesteps",
-        10**6,
-        cwd=tmp_path,
-        mpi=ranks,
-        env=env,
-        timeout=60,
-    )
+    args = [*ON_RANK_ONE, "--total-timesteps", 10**6]
+    done = run("ppo.py", *args, cwd=tmp_path, mpi=ranks, env=env, timeout=60)
     assert done.returncode != 0
     assert says.lower() in (done.stdout + done.stderr).lower()
-    assert time.monotonic() - begin < 15 + 10  # 10 for the start, on a busy machine
+    assert time.monotonic() - begin < 15 + 10  # 10 s to start on a busy machine
 
 
 def test_an_epoch_in_which_one_rank_finishes_no_episode(tmp_path):
@@ -79,13 +71,14 @@ def test_an_epoch_in_which_one_rank_finishes_no_episode(tmp_path):
 
 
 def test_resuming_is_exact_on_two_ranks(tmp_path):
-    args = "--env-id Pendulum-v1 --steps-per-epoch 800 --total-timesteps 8000 --hidden-sizes 16".split()
+    args = "--env-id Pendulum-v1 --steps-per-epoch 800 --total-timesteps 8000".split()
+    args += ["--hidden-sizes", 16]
     (tmp_path / "whole").mkdir()
     whole = train("ppo.py", *args, cwd=tmp_path / "whole", mpi=2)
     (tmp_path / "killed").mkdir()
     process = start("ppo.py", *args, cwd=tmp_path / "killed", mpi=2)
-    process.stdout.readline()  # the first row's
-    process.send_signal(signal.SIGTERM)  # mpirun hands it on; SIGKILL would leave its ranks behind
+    process.stdout.readline()  # it has written its first row
+    process.send_signal(signal.SIGTERM)  # mpirun passes it on; SIGKILL would leave its ranks behind
     wait(process)
     folder = only_run(tmp_path / "killed")
     alone = run("ppo.py", "--resume", folder, cwd=tmp_path)

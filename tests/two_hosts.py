@@ -91,7 +91,7 @@ class Host:
         command = "unshare --net --uts --ipc --pid --mount --mount-proc --fork --kill-child"
         self.name = name
         self.log = folder / f"{name}.log"
-        with open(self.log, "w") as log:
+        with open(self.log, "w", encoding="utf-8") as log:
             self.unshare = subprocess.Popen(
                 [*command.split(), "sh", "-ec", script],
                 stdin=subprocess.DEVNULL,
@@ -101,14 +101,15 @@ class Host:
         self.pid = wait_until(self._first_process, 10)
         if not self.pid:
             self.end()
-            raise Missing(f"this machine does not allow new namespaces: {self.log.read_text()}")
+            log = self.log.read_text(encoding="utf-8")
+            raise Missing(f"this machine does not allow new namespaces: {log}")
         self.namespace = os.readlink(f"/proc/{self.pid}/ns/pid")
 
     def _first_process(self):
         if self.unshare.poll() is not None:
             return None
         children = Path(f"/proc/{self.unshare.pid}/task/{self.unshare.pid}/children")
-        return children.read_text().strip()
+        return children.read_text(encoding="utf-8").strip()
 
     def start(self, *command, **kwargs):
         """Starts a command on the host, in the shared folder; returns the Popen."""
@@ -127,7 +128,7 @@ class Host:
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 here = os.readlink(process / "ns" / "pid") == self.namespace
-                command = (process / "cmdline").read_text().split("\0")
+                command = (process / "cmdline").read_text(encoding="utf-8").split("\0")
             except OSError:  # it has just ended
                 continue
             if here and command[:2] == ["python", "ppo.py"]:
@@ -165,31 +166,32 @@ def fill(folder):
     """Writes what the hosts share: the scripts, the host file, and an /etc/ssh for each host."""
     for script in [*ROOT.glob("*.py"), Path(__file__)]:
         shutil.copy(script, folder)
-    (folder / "hosts").write_text("alpha:2\nbeta:2\n")
-    (folder / "ssh_alive").write_text(read_launcher())
+    (folder / "hosts").write_text("alpha:2\nbeta:2\n", encoding="utf-8")
+    (folder / "ssh_alive").write_text(read_launcher(), encoding="utf-8")
     (folder / "ssh_alive").chmod(0o755)
 
     names = [f"{address} {name}\n" for name, address in ADDRESSES.items()]
-    (folder / "etc_hosts").write_text("127.0.0.1 localhost\n" + "".join(names))
+    (folder / "etc_hosts").write_text("127.0.0.1 localhost\n" + "".join(names), encoding="utf-8")
 
     make_key(folder / "user_key")
     known_hosts = ""
     for name in ADDRESSES:
         (folder / name).mkdir()
         make_key(folder / name / "host_key")
-        kind, key, _ = (folder / name / "host_key.pub").read_text().split()
+        kind, key, _ = (folder / name / "host_key.pub").read_text(encoding="utf-8").split()
         known_hosts += f"{name} {kind} {key}\n"
     for name in ADDRESSES:
         shutil.copy(folder / "user_key", folder / name)
         shutil.copy(folder / "user_key.pub", folder / name)
-        (folder / name / "ssh_known_hosts").write_text(known_hosts)
-        (folder / name / "ssh_config").write_text(SSH_CONFIG)
-        (folder / name / "sshd_config").write_text(SSHD_CONFIG)
+        (folder / name / "ssh_known_hosts").write_text(known_hosts, encoding="utf-8")
+        (folder / name / "ssh_config").write_text(SSH_CONFIG, encoding="utf-8")
+        (folder / name / "sshd_config").write_text(SSHD_CONFIG, encoding="utf-8")
 
 
 def read_launcher():
     """The text of ssh_alive, which the page tells its readers to save."""
-    found = re.search(r"`ssh_alive`.*?:\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+    page = PAGE.read_text(encoding="utf-8")
+    found = re.search(r"`ssh_alive`.*?:\n\n```\w+\n(.*?)^```$", page, re.M | re.S)
     return found[1]
 
 
@@ -197,11 +199,11 @@ def log_in(folder, alpha):
     """Waits until alpha can log in to beta without a password."""
 
     def try_it():
-        with open(folder / "ssh.log", "w") as log:
+        with open(folder / "ssh.log", "w", encoding="utf-8") as log:
             return alpha.start("ssh", "beta", "true", stderr=log).wait() == 0
 
     if not wait_until(try_it, 15):
-        logs = [path.read_text() for path in folder.glob("*.log")]
+        logs = [path.read_text(encoding="utf-8") for path in folder.glob("*.log")]
         raise Failed("alpha cannot log in to beta:\n" + "\n".join(logs))
 
 
@@ -231,11 +233,11 @@ def two_hosts():
 
 def run(host, *command, folder):
     """Runs a command on a host; it must succeed."""
-    with open(folder / "out", "w") as out:
+    with open(folder / "out", "w", encoding="utf-8") as out:
         process = host.start(*command, stdout=out, stderr=out)
         code = wait(process, PATIENCE)
     if code != 0:
-        raise Failed(f"exit code {code}\n{(folder / 'out').read_text()}")
+        raise Failed(f"exit code {code}\n{(folder / 'out').read_text(encoding='utf-8')}")
 
 
 def wait(process, seconds):
@@ -252,14 +254,19 @@ def wait(process, seconds):
 def start_long_run(folder, alpha, beta, *options):
     """Starts a run that does not end by itself; returns the process after the first epoch."""
     out = folder / "out"
-    with open(out, "w") as file:
+    with open(out, "w", encoding="utf-8") as file:
         process = alpha.start(
             "mpirun", *options, "-f", "hosts", "-np", "4", *LONG_RUN, stdout=file, stderr=file
         )
-    wait_until(lambda: "global_step" in out.read_text() or process.poll() is not None, PATIENCE)
+
+    def has_started():
+        return "global_step" in out.read_text(encoding="utf-8") or process.poll() is not None
+
+    wait_until(has_started, PATIENCE)
     ranks = len(alpha.ranks()), len(beta.ranks())
     if process.poll() is not None or ranks != (2, 2):
-        raise Failed(f"the run did not start; ranks on the two hosts: {ranks}\n{out.read_text()}")
+        log = out.read_text(encoding="utf-8")
+        raise Failed(f"the run did not start; ranks on the two hosts: {ranks}\n{log}")
     return process
 
 
@@ -313,7 +320,7 @@ def compare_ranks():
             "parameters": len(mine),
             "moved": (mine - Recorded.first).abs().max().item(),
         }
-        Path("result.json").write_text(json.dumps(result))
+        Path("result.json").write_text(json.dumps(result), encoding="utf-8")
 
 
 # Checks: each gets hosts of its own, and returns what it saw --------------------------------------
@@ -323,8 +330,8 @@ def check_training(folder, alpha, beta):
     """mpirun -f hosts -np 4 python ppo.py"""
     run(alpha, "mpirun", "-f", "hosts", "-np", "4", *SHORT_RUN, folder=folder)
     (run_folder,) = (folder / "runs").iterdir()
-    ranks = json.loads((run_folder / "config.json").read_text())["ranks"]
-    rows = len((run_folder / "progress.csv").read_text().splitlines()) - 1
+    ranks = json.loads((run_folder / "config.json").read_text(encoding="utf-8"))["ranks"]
+    rows = len((run_folder / "progress.csv").read_text(encoding="utf-8").splitlines()) - 1
     if (ranks, rows) != (4, 3):
         raise Failed(f"{ranks} ranks wrote {rows} rows")
     return f"exit code 0; {ranks} ranks wrote {rows} rows"
@@ -334,7 +341,7 @@ def check_parameters(folder, alpha, beta):
     """after training, the ranks have equal parameters"""
     command = "mpirun -f hosts -np 4 python two_hosts.py compare".split()
     run(alpha, *command, folder=folder)
-    seen = json.loads((folder / "result.json").read_text())
+    seen = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     where = f"ranks on {', '.join(seen['hosts'])} in {seen['networks']} network namespaces"
     if seen["hosts"] != ["alpha", "alpha", "beta", "beta"] or seen["networks"] != 2:
         raise Failed(where)

@@ -1,4 +1,4 @@
-"""The two examples of the introduction's part 3: short, alike, and they learn."""
+"""docs/rl/examples: the two scripts are short, differ only in their weights, and learn."""
 
 import difflib
 import runpy
@@ -9,14 +9,15 @@ from helpers import ROOT, run
 
 EXAMPLES = ROOT / "docs" / "rl" / "examples"
 FILES = ["simplest_pg.py", "reward_to_go.py"]
-# mean return of the last ten epochs; a random policy gets about 20. Seeds 0 to 5 reached 155 to 406, and 402 to 483
+# Mean return of the last ten epochs. A random policy gets about 20; with seeds 0 to 5 the first
+# script reached 155 to 406, the second 402 to 483.
 BARS = {"simplest_pg.py": 120, "reward_to_go.py": 300}
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_is_short(name):
-    lines = (EXAMPLES / name).read_text().splitlines()
-    assert len(lines) < 80 and max(map(len, lines)) <= 120
+    lines = (EXAMPLES / name).read_text(encoding="utf-8").splitlines()
+    assert len(lines) < 85 and max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -29,14 +30,13 @@ def test_learns(name, capsys):
 
 @pytest.mark.parametrize("name", FILES)
 def test_starts_from_the_shell(name, tmp_path):
-    done = run(
-        f"docs/rl/examples/{name}", *"--seed 1 --epochs 2 --batch-size 100".split(), cwd=tmp_path
-    )
+    args = "--seed 1 --epochs 2 --batch-size 100".split()
+    done = run(f"docs/rl/examples/{name}", *args, cwd=tmp_path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 3, done.stderr
 
 
 def test_differ_by_the_weights_alone():
-    a, b = ((EXAMPLES / name).read_text().splitlines() for name in FILES)
+    a, b = ((EXAMPLES / name).read_text(encoding="utf-8").splitlines() for name in FILES)
     changed = [line[1:].strip() for line in difflib.ndiff(a, b) if line[0] in "+-"]
     assert len(changed) == 10  # title, pseudocode, command, docstring and code of compute_weights
     code = [line for line in changed if line.startswith("return ")]
@@ -47,8 +47,8 @@ def test_differ_by_the_weights_alone():
 
 
 def test_reward_to_go_by_hand():
-    weights = [
-        runpy.run_path(str(EXAMPLES / name))["compute_weights"]([1.0, 2.0, 4.0]).tolist()
-        for name in FILES
-    ]
+    weights = []
+    for name in FILES:
+        example = runpy.run_path(str(EXAMPLES / name))
+        weights.append(example["compute_weights"]([1.0, 2.0, 4.0]).tolist())
     assert weights == [[7, 7, 7], [7, 6, 4]]

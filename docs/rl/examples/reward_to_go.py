@@ -5,7 +5,7 @@
  3:   run the policy π_{θ_k} for whole episodes, until there are batch_size steps
  4:   weigh every step by its reward-to-go, w_t = R̂_t
  5:   estimate the policy gradient ĝ_k = mean over all steps of ∇_θ log π_θ(a_t|s_t) w_t
- 6:   take one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, by way of Adam
+ 6:   take one step of gradient ascent, θ_{k+1} = θ_k + α ĝ_k, with Adam
 
 Returns are undiscounted, and the environment's time limit is the horizon T.
 
@@ -43,7 +43,13 @@ def run_episode(env, pi):
     return states, actions, rewards
 
 
-def train(env_id: str = "CartPole-v1", seed: int = 0, epochs: int = 50, batch_size: int = 5_000, lr: float = 1e-2):
+def train(
+    env_id: str = "CartPole-v1",
+    seed: int = 0,
+    epochs: int = 50,
+    batch_size: int = 5_000,
+    lr: float = 1e-2,
+):
     """Trains a policy; returns the mean return of every epoch."""
     torch.set_num_threads(1)
     torch.manual_seed(seed)

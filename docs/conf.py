@@ -1,4 +1,8 @@
-"""The book: python -m sphinx -W -b html docs docs/_build; its external links: the same with -b linkcheck."""
+"""The book's settings for Sphinx.
+
+python -m sphinx -W -b html docs docs/_build          builds the site
+python -m sphinx -W -b linkcheck docs docs/_build     checks its external links
+"""
 
 import sys
 from pathlib import Path
@@ -38,8 +42,10 @@ linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
 
 
 def setup(app):
-    def level(app, pagename, templatename, context, doctree):  # headings in the navigation have a level
+    def level(app, pagename, templatename, context, doctree):
+        """Gives headings in the navigation a level, for screen readers."""
         tree = context.get("furo_navigation_tree", "")
-        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+        tree = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+        context["furo_navigation_tree"] = tree
 
     app.connect("html-page-context", level, priority=900)  # after Furo has made it

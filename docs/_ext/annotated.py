@@ -1,4 +1,4 @@
-"""The annotated script: its pseudocode beside its code, both read from the script, and linked by the lines' numbers.
+"""The annotated script: its pseudocode beside its code, linked by the pseudocode's line numbers.
 
     ```{annotated} sac
     ```
@@ -9,8 +9,9 @@
     ```{sibling-diff} ddpg td3
     ```
 
-A code line belongs to pseudocode line 12 if it ends with the comment `# (12)`, a function if its docstring begins with
-`(12)`. The second form shows only some lines of the pseudocode, and the code that cites them; line 12 is lit at first.
+A code line belongs to pseudocode line 12 if it ends with the comment `# (12)`, a function if its
+docstring begins with `(12)`. The second form shows only some lines of the pseudocode, and the code
+that cites them; line 12 is lit at first. The third shows what changed from one script to another.
 """
 
 import ast
@@ -32,27 +33,30 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
 CITATION = re.compile(r"\((\d+[a-z]?)\)")
-BREAKABLE = re.compile(r'<span class="p">[^<]*[(\[]</span>|(?<=[\w)\]]</span>)(?=<span class="o">\.</span>)')
+BREAKABLE = re.compile(
+    r'<span class="p">[^<]*[(\[]</span>|(?<=[\w)\]]</span>)(?=<span class="o">\.</span>)'
+)
 
 
 class Script:
-    """A script taken apart: title, pseudocode [(number, indentation, text)], notes, code, and who cites what."""
+    """A script taken apart: title, pseudocode, notes, code, and which line cites which number."""
 
     def __init__(self, name):
         self.name, self.path = name, ROOT / f"{name}.py"
         source = self.path.read_text(encoding="utf-8")
         tree = ast.parse(source)
         self.title, pseudocode, *self.notes = ast.get_docstring(tree).split("\n\n")
-        self.pseudocode = []
+        self.pseudocode = []  # [(number, indentation, text)]
         for line in pseudocode.splitlines():
             if m := re.match(r" ?(\d+[a-z]?):( +)(.*)", line):
                 self.pseudocode.append((m[1], (len(m[0]) - len(m[3]) - 4) // 2, m[3]))
-            else:  # goes on with the line above
+            else:  # continues the line above
                 number, indent, text = self.pseudocode[-1]
                 self.pseudocode[-1] = (number, indent, f"{text} {line.strip()}")
         self.lines = source.splitlines()
         self.html = highlight(source, PythonLexer(stripnl=False), HtmlFormatter(nowrap=True))
-        self.html = re.sub(r'<span class="w">(\s*)</span>', r"\1", self.html).splitlines()  # lines begin with blanks
+        # so that indented lines begin with spaces
+        self.html = re.sub(r'<span class="w">(\s*)</span>', r"\1", self.html).splitlines()
         self.start = tree.body[0].end_lineno + 1  # the code begins below the docstring
         while not self.lines[self.start - 1]:
             self.start += 1
@@ -62,22 +66,24 @@ class Script:
         self.cited = {}  # line: the numbers it cites itself
         self.part = {}  # line: the numbers that its function cites
         for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT and re.fullmatch(rf"#( {CITATION.pattern})+", token.string):
-                for line in range(self._statement(tree, token.start[0]), token.start[0] + 1):
-                    self.cited[line] = CITATION.findall(token.string)
+            comment = token.string if token.type == tokenize.COMMENT else ""
+            if re.fullmatch(rf"#( {CITATION.pattern})+", comment):
+                last = token.start[0]
+                for line in range(self._statement(tree, last), last + 1):
+                    self.cited[line] = CITATION.findall(comment)
         for f in self.functions:
             if m := re.match(rf"({CITATION.pattern} ?)+", ast.get_docstring(f) or ""):
-                first = min([f.lineno, *(x.lineno for x in f.decorator_list)])
                 self.cited[f.body[0].lineno] = CITATION.findall(m[0])
-                for line in range(first, f.end_lineno + 1):
+                for line in range(first_line(f), f.end_lineno + 1):
                     self.part[line] = CITATION.findall(m[0])
 
     def _statement(self, tree, line):
         """The first line of the innermost statement that a comment in `line` follows."""
-        return max(x.lineno for x in ast.walk(tree) if isinstance(x, ast.stmt) and x.lineno <= line <= x.end_lineno)
+        statements = [x for x in ast.walk(tree) if isinstance(x, ast.stmt)]
+        return max(x.lineno for x in statements if x.lineno <= line <= x.end_lineno)
 
     def places(self, number):
-        """[(line, what is there)] of what cites a number; train's own line first."""
+        """[(line, function)] of every line that cites a number, train's own first."""
         found = []
         for line, numbers in sorted(self.cited.items()):
             if number in numbers:
@@ -104,12 +110,18 @@ def indentation(line):
     return len(line) - len(line.lstrip())
 
 
+def first_line(function):
+    """The line of a function's first decorator, or of its def if it has none."""
+    return min([function.lineno, *(x.lineno for x in function.decorator_list)])
+
+
 def source_line(line, html, cut=0, label=""):
-    """A line of code, less `cut` of its indentation; where it does not fit it goes on below its own first word."""
+    """A line of code, less `cut` of its indentation. A long one wraps below its own first word."""
     indent = indentation(line) - cut
     html = re.sub(r"^((?:<span[^>]*>)*)\s+", r"\1", html)
     html = BREAKABLE.sub(r"\g<0><wbr>", html)  # where a long line may be broken on a phone
-    return f'<span class="src" style="--indent:{indent}">{label}<span class="in">{" " * indent}</span>{html}\n</span>'
+    blanks = f'<span class="in">{" " * indent}</span>'
+    return f'<span class="src" style="--indent:{indent}">{label}{blanks}{html}\n</span>'
 
 
 def pseudocode_html(s, numbers, prefix):
@@ -117,22 +129,27 @@ def pseudocode_html(s, numbers, prefix):
     for number, indent, text in s.pseudocode:
         if number not in numbers:
             continue
-        links = " ".join(
-            f'<a href="#{prefix}-L{line}" title="{escape(name)}">{line}<span class="visually-hidden">, {escape(name)}'
-            "</span></a>"
-            for line, name in s.places(number)
-        )
+        links = []
+        for line, name in s.places(number):
+            hidden = f'<span class="visually-hidden">, {escape(name)}</span>'
+            links.append(f'<a href="#{prefix}-L{line}" title="{escape(name)}">{line}{hidden}</a>')
         key, rest = re.match(r"((?:input|for|repeat|if|when)\b)?(.*)", text).groups()
         text = (f"<b>{key}</b>" if key else "") + typeset.html(rest)
         rows.append(
             f'<li id="{prefix}-{number}" data-cites="{number}" style="--indent:{indent - outer}">'
-            f'<span class="number">{number}</span><span class="step">{text} '
-            f'<span class="places"><span class="visually-hidden">in the code: line </span>{links}</span></span></li>'
+            f'<span class="number">{number}</span><span class="step">{text} <span class="places">'
+            f'<span class="visually-hidden">in the code: line </span>{" ".join(links)}'
+            "</span></span></li>"
         )
     return '<ol class="pseudocode" role="list">\n' + "\n".join(rows) + "\n</ol>"
 
 
 def code_html(s, spans, numbers, prefix):
+    def link(m):
+        if m[1] in numbers:
+            return f'<a href="#{prefix}-{m[1]}">{m[0]}</a>'
+        return f"<span>{m[0]}</span>"
+
     rows = []
     for first, last in spans:
         cut = min(indentation(line) for line in s.lines[first - 1 : last] if line)
@@ -143,17 +160,13 @@ def code_html(s, spans, numbers, prefix):
             if cites:  # the numbers in the comment, or at the docstring's beginning, become links
                 head, mark, tail = html.rpartition("# (") if "# (" in html else html.partition("(")
                 end = re.match(rf"(?:{CITATION.pattern} ?)*", mark[-1:] + tail).end()
-                linked = CITATION.sub(
-                    lambda m: f'<a href="#{prefix}-{m[1]}">{m[0]}</a>' if m[1] in numbers else f"<span>{m[0]}</span>",
-                    (mark[-1:] + tail)[:end],
-                )
+                linked = CITATION.sub(link, (mark[-1:] + tail)[:end])
                 html = head + mark[:-1] + linked + (mark[-1:] + tail)[end:]
             data = f' data-cites="{" ".join(cites)}"' if cites else ""
             data += f' data-part="{" ".join(s.part[n])}"' if n in s.part else ""
-            rows.append(
-                f'<span class="line" id="{prefix}-L{n}"{data}><a class="ln" href="#{prefix}-L{n}" tabindex="-1">{n}</a>'
-                f"{source_line(s.lines[n - 1], html, cut)}</span>"
-            )
+            label = f'<a class="ln" href="#{prefix}-L{n}" tabindex="-1">{n}</a>'
+            code = source_line(s.lines[n - 1], html, cut)
+            rows.append(f'<span class="line" id="{prefix}-L{n}"{data}>{label}{code}</span>')
     return f'<pre class="code highlight"><code>{"".join(rows)}</code></pre>'
 
 
@@ -174,7 +187,7 @@ class Annotated(SphinxDirective):
             for f in s.functions:
                 inner = any(first < f.lineno <= last for first, last in spans)
                 if set(s.part.get(f.lineno, [])) & set(numbers) and not inner:
-                    spans.append((min([f.lineno, *(x.lineno for x in f.decorator_list)]), f.end_lineno))
+                    spans.append((first_line(f), f.end_lineno))
         else:
             spans = [(s.start, len(s.lines))]
         count = self.env.new_serialno(f"annotated-{s.name}")  # a page may have several excerpts
@@ -187,14 +200,17 @@ class Annotated(SphinxDirective):
         if "lines" not in self.options:
             *notes, commands = s.notes
             notes = "".join(f"<p>{typeset.html(' '.join(note.split()))}</p>" for note in notes)
-            notes = f'<div class="notes">{notes}<pre>{escape(re.sub("(?m)^ +", "", commands))}</pre></div>'
+            commands = escape(re.sub("(?m)^ +", "", commands))
+            notes = f'<div class="notes">{notes}<pre>{commands}</pre></div>'
         code = code_html(s, spans, numbers, prefix)
         kind = "annotated" if notes else "annotated excerpt"
+        lit = self.options.get("lit", "")
         html = (
-            f'<div class="{kind}" data-script="{s.name}" data-lit="{self.options.get("lit", "")}">\n'
+            f'<div class="{kind}" data-script="{s.name}" data-lit="{lit}">\n'
             f'<div class="left" role="group" aria-label="Pseudocode of {s.name}.py">'
             f'<div class="pane">{pseudocode}{notes}</div></div>\n'
-            f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code}</div>\n</div>\n'
+            f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code}</div>\n'
+            "</div>\n"
         )
         return [nodes.raw("", html, format="html")]
 
@@ -213,7 +229,8 @@ class SiblingDiff(SphinxDirective):
             rows = []
             for tag, i1, i2, j1, j2 in group:
                 if tag == "equal":
-                    rows += [self.row("same", i + 1, j + 1, new, j) for i, j in zip(range(i1, i2), range(j1, j2))]
+                    for i, j in zip(range(i1, i2), range(j1, j2)):
+                        rows.append(self.row("same", i + 1, j + 1, new, j))
                 else:
                     rows += [self.row("del", i + 1, "", old, i) for i in range(i1, i2)]
                     rows += [self.row("ins", "", j + 1, new, j) for j in range(j1, j2)]
@@ -223,10 +240,10 @@ class SiblingDiff(SphinxDirective):
             else:
                 places.append(place)
                 hunks.append(rows)
-        html = "".join(
-            f'<p class="where">{place}</p><pre class="code highlight"><code>{"".join(rows)}</code></pre>'
-            for place, rows in zip(places, hunks)
-        )
+        html = ""
+        for place, rows in zip(places, hunks):
+            html += f'<p class="where">{place}</p>'
+            html += f'<pre class="code highlight"><code>{"".join(rows)}</code></pre>'
         html = f'<div class="sibling-diff" data-pair="{old.name}-{new.name}">{html}</div>'
         return [nodes.raw("", html, format="html")]
 

@@ -1,10 +1,10 @@
-"""Figures that move: a drawing, sliders that redraw it, and a sentence that reads it, from _static/figures/NAME.js.
+"""Figures that move, from _static/figures/NAME.js: a drawing, sliders, a sentence that reads it.
 
     ```{figure-js} clip
     The caption.
     ```
 
-The still, which print and browsers without scripts show, is drawn by the same file when the site is built.
+The same file draws the still when the site is built. Print, and browsers without scripts, show it.
 """
 
 import json
@@ -61,7 +61,9 @@ class FigureJs(SphinxDirective):
 
 
 def add_files(app, pagename, templatename, context, doctree):
-    names = [p.stem for p in sorted(FOLDER.glob("*.js")) if f'data-figure="{p.stem}"' in context.get("body", "")]
+    body = context.get("body", "")
+    names = [p.stem for p in sorted(FOLDER.glob("*.js"))]
+    names = [name for name in names if f'data-figure="{name}"' in body]
     for name in ["figures", *names] if names else []:
         app.add_js_file(f"figures/{name}.js", loading_method="defer")
 

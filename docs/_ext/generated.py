@@ -1,10 +1,11 @@
-"""Parts of pages that are made when the site is built, from what already says it.
+"""Directives that fill parts of the pages from files of the repository.
 
-```{script-help} sac          the script's own --help; also of `logx play`
-```{paper-list}               docs/papers.yaml; with an argument, of that topic only
-```{coverage-table} a         docs/coverage/a.csv
-```{result-table} SAC         an algorithm's scores, of the report's tables
-```{chapters}                 a toctree whose lines may be patterns; a page is taken once, by the first line it fits
+```{script-help} sac          a script's --help, or that of `logx play`
+```{paper-list}               docs/papers.yaml; with an argument, only the papers of that topic
+```{coverage-table} essay     docs/coverage/essay.csv; with several names, these in one table
+```{result-table} SAC         an algorithm's rows of the benchmark report
+```{chapters}                 a toctree whose lines may be patterns; the first that matches a page
+                              takes it
 """
 
 import contextlib
@@ -32,7 +33,7 @@ class FromFile(SphinxDirective):
     has_content = True  # for a reader on a code host; not shown here
 
     def read(self, path):
-        """The text of a file that this page is made from, or "" if there is none yet."""
+        """The text of a file that goes into this page, or "" if the file does not exist yet."""
         self.env.note_dependency(str(path))
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
@@ -72,20 +73,25 @@ class PaperList(FromFile):
     def run(self):
         topics = yaml.safe_load(self.read(DOCS / "papers.yaml") or "{}")
         if self.arguments:
-            topics = {topic: papers for topic, papers in topics.items() if topic == self.arguments[0]}
-            if not topics:
-                raise self.error(f"papers.yaml has no topic {self.arguments[0]!r}")
+            topic = self.arguments[0]
+            if topic not in topics:
+                raise self.error(f"papers.yaml has no topic {topic!r}")
+            topics = {topic: topics[topic]}
         out = []
         for topic, papers in topics.items():
             if not self.arguments:
                 out += [f"### {topic}", ""]
             for paper in sorted(papers, key=lambda paper: (paper["year"], paper.get("arxiv", ""))):
-                link = f"https://arxiv.org/abs/{paper['arxiv']}" if paper.get("arxiv") else paper["url"]
+                if paper.get("arxiv"):
+                    link = f"https://arxiv.org/abs/{paper['arxiv']}"
+                    where = f", arXiv:{paper['arxiv']}"
+                else:
+                    link = paper["url"]
+                    where = ""
                 star = "★ " if paper.get("star") else ""
-                where = f", arXiv:{paper['arxiv']}" if paper.get("arxiv") else ""
-                out.append(
-                    f"- {star}[{paper['title']}](<{link}>) ({paper['authors']}, {paper['year']}{where}). {paper['why']}"
-                )
+                title = f"{star}[{paper['title']}](<{link}>)"
+                source = f"({paper['authors']}, {paper['year']}{where})"
+                out.append(f"- {title} {source}. {paper['why']}")
             out.append("")
         return self.markdown("\n".join(out))
 
@@ -102,7 +108,8 @@ class CoverageTable(FromFile):
             return self.markdown("*Not written yet.*")
         out = ["| topic | where | remark |", "| --- | --- | --- |"]
         for row in rows:
-            item, where, remark = ((row[key] or "").strip().replace("|", r"\|") for key in ("item", "where", "remark"))
+            cells = [(row[key] or "").strip() for key in ("item", "where", "remark")]
+            item, where, remark = (cell.replace("|", r"\|") for cell in cells)
             if where != "left out":
                 where = f"[](/{where})"  # the heading's own words
             out.append(f"| {item} | {where} | {remark} |")
@@ -114,9 +121,12 @@ class ResultTable(FromFile):
 
     def run(self):
         report = self.read(DOCS.parent / "benchmark" / "results" / "report" / "README.md")
-        (head,) = set(re.findall(r"^\| environment \| algorithm \| steps \| ours \| SB3.*$", report, re.M))
+        head = r"^\| environment \| algorithm \| steps \| ours \| SB3.*$"
+        (head,) = set(re.findall(head, report, re.M))
         rows = re.findall(rf"^\| \S+ \| {self.arguments[0]} \| \S+ \| \*\*.*$", report, re.M)
-        lines = [re.sub(r"^(\| [^|]+ )\| [^|]+ ", r"\1", line) for line in (head, "| --- " * 6 + "|", *rows)]
+        lines = []
+        for line in (head, "| --- " * 6 + "|", *rows):
+            lines.append(re.sub(r"^(\| [^|]+ )\| [^|]+ ", r"\1", line))  # less the algorithm
         return self.markdown("\n".join(lines))
 
 
@@ -131,25 +141,31 @@ class Chapters(TocTree):
 
 
 def plain_docstring(app, what, name, obj, options, lines):
-    """Our docstrings are plain text, where * and _ and | mean themselves; `x` is code."""
+    """Escapes our docstrings: plain text, in which only `x` is markup, for code."""
     for i, line in enumerate(lines):
         parts = re.split("(`[^`]+`)", line)
-        lines[i] = "".join(f"`{x}`" if x.startswith("`") else re.sub(r"([*|\\]|_\b)", r"\\\1", x) for x in parts)
+        for j, part in enumerate(parts):
+            if part.startswith("`"):
+                parts[j] = f"`{part}`"
+            else:
+                parts[j] = re.sub(r"([*|\\]|_\b)", r"\\\1", part)
+        lines[i] = "".join(parts)
 
 
 def link_outside(app, doctree):
-    """A link to Markdown outside docs/, which is no page here, becomes a link to a copy of the file."""
+    """Lets links to Markdown outside docs/, which has no page here, lead to a copy of the file."""
     for node in list(doctree.findall(addnodes.pending_xref)):
         if node.get("reftype") == "myst" and node.get("refdomain") == "doc":
             path = DOCS / f"{node['reftarget']}.md"
             if path.is_file() and not path.resolve().is_relative_to(DOCS):
                 target = "/" + os.path.relpath(path, DOCS)
-                copy = addnodes.download_reference("", "", *node.children, reftarget=target, refdoc=node["refdoc"])
-                node.replace_self(copy)
+                where = {"reftarget": target, "refdoc": node["refdoc"]}
+                node.replace_self(addnodes.download_reference("", "", *node.children, **where))
 
 
 def setup(app):
-    app.connect("doctree-read", link_outside, priority=100)  # before Sphinx collects what is to be copied
+    # before Sphinx collects the files to copy
+    app.connect("doctree-read", link_outside, priority=100)
     app.add_directive("chapters", Chapters)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.add_directive("script-help", ScriptHelp)

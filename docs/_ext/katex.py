@@ -1,6 +1,6 @@
-"""Typesets mathematics in the reader's browser with the KaTeX in _static/katex: no page asks the network for anything.
+"""Typesets mathematics in the reader's browser, with the KaTeX in _static/katex and no network.
 
-Formulas are written as spans and divs of class "math" that hold LaTeX; _static/math.js replaces their content.
+Formulas are spans and divs of class "math" that hold LaTeX; _static/math.js typesets them.
 """
 
 from html import escape

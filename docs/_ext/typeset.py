@@ -1,15 +1,17 @@
-"""From the docstrings' regular Unicode to LaTeX: finds the mathematics in a line of pseudocode and typesets it."""
+"""Finds the mathematics in a line of pseudocode, and turns its plain Unicode into LaTeX."""
 
 import re
 import unicodedata
 from html import escape
 
-SYMBOLS = dict(zip("αβγδεζηθικλμνξπρστυφχψω", "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu "
-                   "nu xi pi rho sigma tau upsilon phi chi psi omega".split()))  # fmt: skip
-SYMBOLS |= {"∇": "nabla", "Σ": "sum", "Π": "prod", "←": "leftarrow", "→": "rightarrow", "~": "sim", "≈": "approx"}
-SYMBOLS |= {"≤": "le", "≥": "ge", "≠": "ne", "∈": "in", "±": "pm", "·": "cdot", "|": "mid", "‖": "parallel"}
-SYMBOLS |= {"∞": "infty", "∂": "partial", "{": "{", "}": "}", "…": "ldots", "×": "times", "D": "mathcal D"}
-SYMBOLS |= {"N": "mathcal N"}
+GREEK = "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma"
+GREEK += " tau upsilon phi chi psi omega"
+SYMBOLS = dict(zip("αβγδεζηθικλμνξπρστυφχψω", GREEK.split()))
+SYMBOLS |= {"∇": "nabla", "Σ": "sum", "Π": "prod", "∞": "infty", "∂": "partial"}
+SYMBOLS |= {"←": "leftarrow", "→": "rightarrow", "~": "sim", "≈": "approx", "∈": "in"}
+SYMBOLS |= {"≤": "le", "≥": "ge", "≠": "ne", "±": "pm", "·": "cdot", "×": "times"}
+SYMBOLS |= {"|": "mid", "‖": "parallel", "{": "{", "}": "}", "…": "ldots"}
+SYMBOLS |= {"D": "mathcal D", "N": "mathcal N"}
 POWERS = str.maketrans("⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹", "-+0123456789") | {ord("ᵀ"): r"\top "}
 HAT = "\u0302"
 NAMES = {"min", "max", "log", "exp", "tanh", "mean", "clip", "KL", "mod", "sum", "var", "std"}
@@ -36,7 +38,8 @@ def tokens(text):
     for before, token, after in zip(padded, solid, padded[2:]):
         kind, word, _ = token
         if kind == "symbol":
-            token[2] = word not in ARTICLES or "op" in (before[0], after[0]) or after[1] in {"", "in", "and", ",", ";"}
+            token[2] = word not in ARTICLES or "op" in (before[0], after[0])
+            token[2] |= after[1] in {"", "in", "and", ",", ";"}
         elif kind == "word" and word in NAMES:
             token[2] = word in {"log", "mod"} or after[0] == "open" or before[0] == "op"
             token[2] |= word == "KL" and after[0] == "op"
@@ -51,7 +54,8 @@ def tokens(text):
         elif token[0] == "close" and stack:
             start = stack.pop()
             inside = solid[start + 1 : i]
-            if all(t[2] or t[0] in ("comma", "dots") or t[1] in ARTICLES for t in inside):  # words make it a remark
+            # words in brackets make them a remark
+            if all(t[2] or t[0] in ("comma", "dots") or t[1] in ARTICLES for t in inside):
                 for t in solid[start : i + 1]:
                     t[2] = True
     return found
@@ -129,17 +133,22 @@ def latex(formula):
             elif c.isascii():
                 out.append(c)
             else:
-                raise ValueError(f"no LaTeX for {c!r} in {formula!r}; add it to SYMBOLS in docs/_ext/typeset.py")
+                raise ValueError(
+                    f"no LaTeX for {c!r} in {formula!r}; add it to SYMBOLS in docs/_ext/typeset.py"
+                )
     return re.sub(r"\s+", " ", "".join(out)).strip()
 
 
 def html(text):
-    """HTML of a line: formulas as spans that hold their LaTeX, and show the Unicode until a script typesets them."""
+    """HTML of a line: its formulas are spans that hold LaTeX, and show Unicode until typeset."""
     parts = []
     for what, word in segments(text):
         if what == "math":
-            short = " short" if len(word) < 16 else ""  # not to be broken over two lines
-            parts.append(f'<span class="math{short}" data-tex="{escape(latex(word))}">{escape(word)}</span>')
+            kind = (
+                "math short" if len(word) < 16 else "math"
+            )  # a short one is not broken over lines
+            tex = escape(latex(word))
+            parts.append(f'<span class="{kind}" data-tex="{tex}">{escape(word)}</span>')
         else:
             parts.append(f"<code>{escape(word)}</code>" if what == "code" else escape(word))
     return "".join(parts)

@@ -125,14 +125,15 @@ def train(learner):
     def changes(ppo):
         class Pi:
             def __init__(self, mu, log_std):
-                self.mu = mu
+                self.mean = mu
                 self.log_std = log_std
+                self.stddev = log_std.exp()
 
             def log_prob(self, a):
-                return learner.gaussian_logp(a, self.mu, self.log_std)
+                return learner.gaussian_logp(a, self.mean, self.log_std)
 
             def entropy(self):
-                return (self.log_std + 0.5 + HALF_LOG_2PI).sum().expand(len(self.mu))
+                return (self.log_std + 0.5 + HALF_LOG_2PI).sum().expand(len(self.mean))
 
         class Actor(ppo.GaussianActor):
             def forward(self, s):

@@ -216,6 +216,9 @@ def train(learner):
 
             return act
 
-        return {"GaussianActor": Actor, "snapshot": snapshot}
+        def check_snapshot(pi, obs_dim):
+            pass  # there is no noise to compare
+
+        return {"GaussianActor": Actor, "snapshot": snapshot, "check_snapshot": check_snapshot}
 
     return short_run("ppo", changes, **PPO_RUN)

@@ -59,7 +59,8 @@ class ScriptHelp(FromFile):
             contextlib.redirect_stdout(out),
             contextlib.suppress(SystemExit),
         ):
-            tyro.cli(getattr(module, command[0] if command else "Args"), prog=prog, args=["--help"])
+            args = getattr(module, command[0].capitalize() if command else "Args")
+            tyro.cli(args, prog=prog, args=["--help"])
         out.seek(0)
         text = "\n".join(line.rstrip() for line in out.read().strip("\n").splitlines())
         node = nodes.literal_block(text, text, language="text")
@@ -141,7 +142,10 @@ class Chapters(TocTree):
 
 
 def plain_docstring(app, what, name, obj, options, lines):
-    """Escapes our docstrings: plain text, in which only `x` is markup, for code."""
+    """Escapes our docstrings: plain text, in which only `x` is markup, for code.
+
+    A line "name: what it is", below the first paragraph, describes a parameter.
+    """
     for i, line in enumerate(lines):
         parts = re.split("(`[^`]+`)", line)
         for j, part in enumerate(parts):
@@ -150,6 +154,8 @@ def plain_docstring(app, what, name, obj, options, lines):
             else:
                 parts[j] = re.sub(r"([*|\\]|_\b)", r"\\\1", part)
         lines[i] = "".join(parts)
+        if "" in lines[:i]:
+            lines[i] = re.sub(r"^(\w+): ", r":param \1: ", lines[i])
 
 
 def link_outside(app, doctree):

@@ -149,8 +149,15 @@ def test_schedule(algo, monkeypatch):
 
 
 @off_policy
-def test_evaluation(algo):
+def test_evaluation(algo, monkeypatch):
     """Actions are deterministic, and initial states depend only on the seed and the step."""
+    get_action, asked = algo.get_action, []
+
+    def spy(ac, s, deterministic=False):
+        asked.append(deterministic)
+        return get_action(ac, s, deterministic)
+
+    monkeypatch.setattr(algo, "get_action", spy)
     knobs = dict(num_test_episodes=3, max_episode_steps=20)
     if algo is not sac:
         knobs |= dict(act_noise=1.0)
@@ -162,6 +169,7 @@ def test_evaluation(algo):
     returns = first["eval/episodic_return"]
     assert len({*returns, *later["eval/episodic_return"]}) == 6
     assert algo.evaluate(ac, env, replace(args, seed=1), 100) != first
+    assert asked and all(asked)
 
 
 @off_policy

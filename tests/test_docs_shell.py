@@ -32,6 +32,10 @@ for script in ("ddpg", "td3", "sac"):
 # line -> what runs instead; {tiny} as above, {ppo}, {sac} and the like: the folder of a run
 SHORT = {
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
+    # doubled braces, since it goes through format()
+    (line := """python sac.py --env-id Ant-v4 --env-kwargs '{"ctrl_cost_weight": 0.1}'"""): (
+        f"{line} {TINY['sac']}".replace("{", "{{").replace("}", "}}")
+    ),
     r"printf 'alpha:4\nbeta:4\n' > hosts": r"printf 'alpha:4\nbeta:4\n' > hosts && test $(wc -l < hosts) = 2",
     "mpirun -f hosts -np 8 python ppo.py": "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}",
     "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # like the last one
@@ -163,9 +167,9 @@ class House:
         running, editing = (
             (ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing")
         )
-        (folder / "corridor.py").write_text(
-            re.search(r"`corridor\.py`:\n\n```python\n(.*?)^```$", running, re.M | re.S)[1]
-        )
+        for name in ("corridor", "my_envs"):
+            saved = re.search(rf"`{name}\.py`:\n\n```python\n(.*?)^```$", running, re.M | re.S)[1]
+            (folder / f"{name}.py").write_text(saved, encoding="utf-8")
         test = re.search(r"`test_ppo_entropy\.py`:\n\n```py\n(.*?)^```$", editing, re.M | re.S)[1]
         (folder / "test_ppo_entropy.py").write_text(test)
         diff = re.search(r"^```diff\n(.*?)^```$", editing, re.M | re.S)[1]

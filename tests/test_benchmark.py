@@ -44,7 +44,7 @@ def write(path, text):
 # The launcher -------------------------------------------------------------------------------------
 
 
-def test_a_grid_runs_goes_on_and_is_collected(tmp_path):
+def test_a_grid_is_run_continued_and_collected(tmp_path):
     grid = "--clip-ratio 0.1 0.3 -1 --seed 1 2 --jobs 2 --results results"
     words = ["ppo", *TINY, *grid.split()]
     done = run("benchmark/run.py", *words, cwd=tmp_path)
@@ -115,7 +115,7 @@ def test_a_run_from_before_a_knob_was_added_had_its_default():
 
 
 def test_keyword_arguments_of_the_environment(tmp_path):
-    """They are JSON: commas, quotes and braces reach every implementation, and no file name."""
+    """JSON's commas, quotes and braces reach every implementation, but no file name."""
     first = '{"sutton_barto_reward": false}'
     second = '{"sutton_barto_reward": true, "disable_env_checker": true}'
     words = ["ppo", "--impl", "ours", "sb3", "sb3-defaults", "--env-kwargs", first, second]
@@ -145,7 +145,7 @@ def test_keyword_arguments_of_the_environment(tmp_path):
 
 
 def test_two_runs_never_share_a_name():
-    """A name has dashes where a file's name must not have what the value has."""
+    """In names, characters that file names cannot have are dashes, so two values may collide."""
     pair = ['{"a": 1}', '{"a":1}']
     jobs, refused = launcher.grid(launcher.parse(["ppo", *TINY, "--env-kwargs", *pair]))
     assert len(jobs) == 1 and len(refused) == 1 and "would have this name" in refused[0]
@@ -225,7 +225,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path):
     ],
 )
 def test_help_on_an_old_terminal(words, tmp_path):
-    """What the terminal's encoding lacks becomes "?"."""
+    """Characters that the terminal's encoding lacks become "?"."""
     program, *more = words.split()
     env = {"PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
     command = [sys.executable, ROOT / "benchmark" / program, *more, "--help"]
@@ -400,7 +400,7 @@ def test_the_plotter(tmp_path):
         # what differs, but for a knob that only some have
         ((), [{"lam": 1}, {"lam": 2}, {"lam": 2, "tau": 0}], ["lam 1", "lam 2", "lam 2"]),
         (("seed",), [{"seed": 1}, {"seed": 2}], ["seed 1", "seed 2"]),
-        # the name alone where it tells all apart
+        # the name alone, if it is different for each group
         ((), [{"exp_name": "a", "lam": 1}, {"exp_name": "b", "lam": 2}], ["a", "b"]),
     ],
 )
@@ -542,7 +542,7 @@ def test_the_variants_apply():
 
 @pytest.mark.parametrize("algo", ["ppo", "td3", "sac"])
 def test_the_variants_for_a_gpu_compute_the_same(algo, tmp_path, monkeypatch):
-    """With the CPU in the GPU's place they reach the script's own weights, bit for bit.
+    """On the CPU in place of the GPU, they reach the script's own weights, bit for bit.
 
     Neither draws random numbers here.
     """

@@ -93,7 +93,7 @@ def test_all_unsolved():
 
 
 def test_all_solved(tmp_path):
-    """As a learner would: untouched files, and the solutions copied over them."""
+    """As a learner would: the solutions are copied over the untouched files."""
     for name in ("set1", "set2"):
         shutil.copytree(FOLDER / name, tmp_path / name)
         shutil.copytree(SOLUTIONS / name, tmp_path / name, dirs_exist_ok=True)
@@ -137,7 +137,7 @@ def test_list_and_unknown_names():
 
 @pytest.mark.parametrize("args", [["--help"], ["--list"], ["td3"]])
 def test_a_terminal_without_greek_letters(args):
-    """A letter that the encoding lacks is replaced; it stops neither the command nor its output."""
+    """Letters that the encoding lacks are replaced, and stop neither the command nor its output."""
     env = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     command = [sys.executable, str(FOLDER / "check.py"), *args]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, timeout=300)
@@ -576,7 +576,7 @@ def test_a_hunt_survives_anything(tmp_path):
 
 
 def test_bugs_that_may_be_drawn():
-    """None that a hunt uses; nearly all fit the scripts (a patch may lag behind for a while)."""
+    """No bug that a hunt uses; nearly all patches fit the scripts, but some may lag behind."""
     names = hunts.drawable()
     assert not {hunt.mutant for hunt in hunts.HUNTS.values()} & {*names}
     fitting = 0
@@ -609,7 +609,7 @@ def test_a_fresh_bug(tmp_path):
 
 
 def test_no_bug_fits(tmp_path, monkeypatch):
-    """One sentence, where the scripts have moved ahead of all patches."""
+    """If no patch fits the scripts any more, one sentence says so."""
 
     def plant(mutant):
         raise hunts.Stop(mutant)
@@ -637,7 +637,7 @@ def test_no_exercise_imports_a_solution():
 
 @pytest.mark.parametrize("name", IN_PROCESS)
 def test_training_runs_fit_the_scripts(name, tmp_path, monkeypatch):
-    """--train with the solution: a run of a moment, whatever it reaches."""
+    """--train with the solution, in a tiny run; its returns do not matter."""
     common = importlib.import_module("checks.common")
     module = importlib.import_module(f"checks.{name}")
     tiny = dict(hidden_sizes=(8,), max_episode_steps=20, total_timesteps=80, steps_per_epoch=40)

@@ -13,12 +13,12 @@
 10:       for each step of the episode:
 11:         sample a batch B = {(s, a, r, s', d)} from D
 12:         compute the targets y = r + γ (1 − d) Q_{φ_targ}(s', μ_{θ_targ}(s'))
-13:         update φ by one step of gradient descent on ∇_φ mean_B (Q_φ(s, a) − y)²
-14:         update θ by one step of gradient ascent on ∇_θ mean_B Q_φ(s, μ_θ(s))
+13:         update φ by one step of gradient descent on mean_B (Q_φ(s, a) − y)²
+14:         update θ by one step of gradient ascent on mean_B Q_φ(s, μ_θ(s))
 15:         update the targets: φ_targ ← ρ φ_targ + (1 − ρ) φ, θ_targ ← ρ θ_targ + (1 − ρ) θ
 16:     reset the environment
 
-Changed against the paper: uncorrelated Gaussian noise in place of an Ornstein-Uhlenbeck process;
+Differences from the paper: uncorrelated Gaussian noise in place of an Ornstein-Uhlenbeck process;
 gradient steps at the end of an episode instead of after every step; uniformly random actions at
 first. Left out: batch normalisation, weight decay of Q, the action entering Q at its second layer,
 the small last layers.
@@ -51,8 +51,8 @@ class Args:
     hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
-    replay_size: int = 1_000_000  # transitions that the replay buffer holds
-    polyak: float = 0.995  # ρ: how much of themselves the targets keep in an update
+    replay_size: int = 1_000_000  # capacity of the replay buffer, in transitions
+    polyak: float = 0.995  # ρ: weight of the old targets in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
     batch_size: int = 100  # transitions per batch
@@ -71,13 +71,13 @@ class Args:
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions from [−1, 1], so that nothing else needs to know its bounds."""
+    """The environment with actions in [−1, 1], so that nothing else needs to know its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if not isinstance(space, gym.spaces.Box):
-        raise logx.Stop(f"ddpg.py needs a Box of actions, not {space}; ppo.py takes Discrete, too")
+        raise logx.Stop(f"ddpg.py needs a Box of actions, not {space}; for Discrete, use ppo.py")
     if not logx.is_bounded(space).all():
-        raise logx.Stop(f"ddpg.py needs actions with finite bounds, not {space}; ppo.py does not")
+        raise logx.Stop(f"ddpg.py needs actions with finite bounds, not {space}; ppo.py needs none")
     if logx.time_limit(env) is None:
         may_last = "has no time limit, so an episode may never end"
         raise logx.Stop(f"{args.env_id} {may_last}: set --max-episode-steps")
@@ -226,10 +226,10 @@ def update_targets(ac, ac_targ, polyak):
 
 
 def evaluate(ac, env, args, step):
-    """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
+    """Plays deterministic episodes, seeded by args.seed and step alone. Returns what to log."""
     returns = []
     lengths = []
-    with logx.test_streams(env, args.seed, step):
+    with logx.separate_streams(env, args.seed, step):
         for _ in range(args.num_test_episodes):
             s, _ = env.reset()
             ep_ret, ep_len = 0.0, 0
@@ -250,7 +250,7 @@ def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
         seeds = "for s in 1 2; do python ddpg.py --seed $s & done"
-        raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+        raise logx.Stop(f"ddpg.py does not run under mpirun; for several seeds: {seeds}")
     logx.setup()
     env = make_env(args)
     test_env = None

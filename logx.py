@@ -35,22 +35,32 @@ class Stop(Exception):
     """Bad input: the program prints this sentence instead of a traceback, and exits with code 2."""
 
 
+class NotFinite(FloatingPointError):
+    """A number that became NaN or infinite: the program prints this sentence, and exits with 1."""
+
+
+class CannotWrite(OSError):
+    """A run's folder that cannot be written: the program prints this sentence, and exits with 1."""
+
+
 # MPI ----------------------------------------------------------------------------------------------
 
 
 def read_launcher(environ):
     """Returns the number of processes and the rank that the launcher announces; else 1 and 0."""
-    # MPICH, Intel MPI and Slurm's PMI2; Open MPI
+    # PMI: MPICH, Intel MPI, and Slurm's PMI2. OMPI: Open MPI.
     for name in ("PMI", "OMPI_COMM_WORLD"):
         if environ.get(f"{name}_SIZE"):
             return int(environ[f"{name}_SIZE"]), int(environ.get(f"{name}_RANK") or 0)
 
-    # PMIx announces only the rank; Slurm's srun, which uses it, knows the size
+    # Others announce the rank alone; Slurm, which may have started them, knows the number.
     for name in ("PMIX_RANK", "PMI_RANK"):
         if environ.get(name):
             its_rank = int(environ[name])
             processes = environ.get("SLURM_STEP_NUM_TASKS") or environ.get("SLURM_NTASKS")
-            return int(processes or its_rank + 1), its_rank
+            if processes:
+                return int(processes), its_rank
+            return max(2, its_rank + 1), its_rank  # unknown; at least these
     return 1, 0
 
 
@@ -89,7 +99,8 @@ def gather(x):
 
 def broadcast(module):
     """Gives every rank the parameters of rank 0."""
-    module.load_state_dict(gather(module.state_dict())[0])
+    if size > 1:
+        module.load_state_dict(MPI.COMM_WORLD.bcast(module.state_dict()))
 
 
 def average(x):
@@ -104,7 +115,7 @@ def average(x):
 def average_gradients(module):
     """Replaces a module's gradients by their mean over all ranks, in a single message."""
     if size > 1:
-        grads = [p.grad for p in module.parameters()]
+        grads = [p.grad for p in module.parameters() if p.grad is not None]
         vector_to_parameters(average(parameters_to_vector(grads)), grads)
 
 
@@ -127,7 +138,7 @@ def note(sentence):
 
 # Environments -------------------------------------------------------------------------------------
 
-opened = contextlib.ExitStack()  # closes what is open
+opened = contextlib.ExitStack()  # knows how to close what was opened
 opened_envs = []
 
 
@@ -159,7 +170,7 @@ def setup():
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1)
 
-    # Adam's averages fill up with numbers below 1e-38, at which processors are slow: take 0.
+    # Adam's averages decay into numbers below 1e-38, which processors handle slowly: take 0.
     torch.set_flush_denormal(True)
 
     # Where the launcher pins each rank to cores of its own, no other rank has the same cores.
@@ -174,11 +185,11 @@ def setup():
 
 
 def make_env(args, render_mode=None):
-    """Returns gymnasium.make's environment, with flat observations and plain numbers.
+    """Seeds torch, NumPy and random; then makes the environment, with flat, plain numbers.
 
-    torch, NumPy and Python's random are seeded first, by args.seed and the rank, since some
-    environments draw from them when they are made. Discrete actions begin at 0. Raises Stop if the
-    environment cannot be made, or observes images.
+    They are seeded by args.seed and the rank, and first, since some environments draw from them
+    when they are made. Discrete actions begin at 0. Raises Stop if the environment cannot be made,
+    or observes images.
     """
     seed_globals(TRAINING, args.seed, rank)
     # v4 is requested on purpose.
@@ -209,7 +220,7 @@ class PlainNumbers(gym.Wrapper):
     """Gives observations as float32 copies, and rewards as floats.
 
     Copies, since some environments change one array in place. The bounds of observations do not
-    matter here. reset raises FloatingPointError if the observation is not finite.
+    matter here. reset raises NotFinite if the observation is not finite.
     """
 
     def __init__(self, env):
@@ -221,7 +232,7 @@ class PlainNumbers(gym.Wrapper):
         s, info = self.env.reset(seed=seed, options=options)
         s = np.array(s, np.float32)
         if not np.isfinite(s).all():
-            raise FloatingPointError("the observation at reset is NaN or infinite")
+            raise NotFinite("the observation at reset is NaN or infinite")
         return s, info
 
     def step(self, action):
@@ -235,8 +246,8 @@ def flatten_observations(env, env_id):
     for inner in inner_spaces(space):
         if isinstance(inner, gym.spaces.Box) and inner.dtype == np.uint8 and len(inner.shape) > 1:
             raise Stop(
-                f"{env_id} observes images ({inner}), and the networks here read vectors; "
-                "where these numbers are no image, gymnasium.wrappers.FlattenObservation helps"
+                f"{env_id} observes images ({inner}), which the networks here cannot read; if they "
+                "are no images, wrap it in gymnasium.wrappers.FlattenObservation"
             )
     if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
         with contextlib.suppress(NotImplementedError, TypeError):
@@ -251,7 +262,7 @@ def flatten_observations(env, env_id):
 
 
 def rescale_actions(env, env_id):
-    """The environment with actions from [−1, 1], which are mapped to its bounds, and never beyond.
+    """The environment with actions in [−1, 1], rescaled and clipped to its bounds.
 
     Dimensions without two finite bounds stay as they are. Raises Stop unless the space is a flat
     Box of real numbers, with low < high.
@@ -280,8 +291,8 @@ def rescale_actions(env, env_id):
     high = np.where(bounded, space.high, 1.0)
 
     def to_env(a):
-        share = (a + 1) / 2  # of the way from low to high
-        rescaled = (1 - share) * low + share * high
+        fraction = (a + 1) / 2  # of the way from low to high
+        rescaled = (1 - fraction) * low + fraction * high
         # clipped, since noise exceeds [−1, 1], and so does rounding
         return np.clip(rescaled, space.low, space.high).astype(space.dtype)
 
@@ -290,7 +301,7 @@ def rescale_actions(env, env_id):
 
 
 def is_bounded(space):
-    """Which dimensions of a Box have two finite bounds; float32's largest number counts as none."""
+    """Which dimensions of a Box have two finite bounds; float32's largest counts as infinite."""
     largest = np.finfo(np.float32).max
     return (space.low > -largest) & (space.high < largest)
 
@@ -332,40 +343,44 @@ TRAINING = 0
 TESTS = 1
 PLAY = 2
 
+# Whose seeds they are.
+GLOBALS = 0
+ENVIRONMENT = 1
+
 
 def draw_seeds(n, *entropy):
-    """Returns n seeds that are unrelated, to each other and to those of any other entropy."""
+    """Returns n unrelated seeds; other entropy, of the same length, gives other seeds."""
     return [int(x) for x in np.random.SeedSequence(entropy).generate_state(n)]
 
 
 def seed_globals(*entropy):
     """Seeds torch, NumPy and Python's random."""
-    torch_seed, numpy_seed, python_seed = draw_seeds(3, 0, *entropy)
+    torch_seed, numpy_seed, python_seed = draw_seeds(3, GLOBALS, *entropy)
     torch.manual_seed(torch_seed)
     np.random.seed(numpy_seed)
     random.seed(python_seed)
 
 
 def seed_env(env, *entropy):
-    """Seeds an environment, which resets it, and all of its spaces, each with a seed of its own."""
+    """Seeds and resets an environment, and seeds each of its spaces."""
     spaces = {}
     for layer in layers(env):
         for space in (layer.action_space, layer.observation_space):
             spaces[id(space)] = space  # once, even if several layers share it
-    env_seed, *seeds = draw_seeds(1 + len(spaces), 1, *entropy)
+    env_seed, *seeds = draw_seeds(1 + len(spaces), ENVIRONMENT, *entropy)
     for space, seed in zip(spaces.values(), seeds):
         space.seed(seed)
     env.reset(seed=env_seed)
 
 
 def seed_training(env, seed):
-    """Seeds the environment of this rank for training, and resets it."""
+    """Seeds and resets this rank's environment for training, once it was made."""
     seed_env(env, TRAINING, seed, rank)
 
 
 @contextlib.contextmanager
-def test_streams(env, seed, step):
-    """Inside, all random numbers depend on seed and step alone; training's go on afterwards."""
+def separate_streams(env, seed, step):
+    """Inside, random numbers depend on seed and step alone; on exit, training's are restored."""
     before = get_random_state(env)  # spaces, too: both environments may share them
     seed_globals(TESTS, seed, step)
     seed_env(env, TESTS, seed, step)
@@ -436,8 +451,8 @@ def set_random_state(env, text):
 def find_statistics(env):
     """Returns the objects that learn inside wrappers such as NormalizeObservation.
 
-    They are the attributes that end in _rms, each behind its wrapper, which may have a running
-    number of its own.
+    They are the attributes that end in _rms, each preceded by its wrapper, which may hold running
+    numbers, too, as NormalizeReward does.
     """
     found = []
     for layer in layers(env):
@@ -487,9 +502,9 @@ def copy_statistics(env, test_env):
 
 
 def check_common(args):
-    """Checks the arguments that all scripts have, and makes NumPy's numbers Python's.
+    """Checks the arguments that all scripts have. Raises ValueError.
 
-    Raises ValueError.
+    NumPy's numbers become Python's, since neither JSON nor checkpoints take them.
     """
     for name, x in vars(args).items():
         if isinstance(x, np.generic | np.ndarray):
@@ -520,19 +535,22 @@ def check_range(args, low, high, *names):
         for x in np.ravel(getattr(args, name)):
             if x is not None and not (low <= x <= high and np.isfinite(x)):
                 flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} must be between {low} and {high}, not {x}")
+                allowed = f"between {low} and {high}"
+                if high == np.inf:
+                    allowed = f"finite, and at least {low}"
+                raise ValueError(f"{flag} must be {allowed}, not {x}")
 
 
 def check_finite(step, values):
-    """Raises FloatingPointError, which names the step, if a value is NaN or infinite.
+    """Raises NotFinite, which names the step, if a value is NaN or infinite.
 
-    values: {name: a number, or an array with one row for each step, the first at `step`}.
+    values: {name: a number, or an array with a row for each of this rank's steps since `step`}.
     """
     for name, x in values.items():
         bad = ~np.isfinite(np.atleast_1d(x))
         if bad.any():
             first_row = np.argwhere(bad)[0, 0]
-            raise FloatingPointError(f"{name} is NaN or infinite at step {step + first_row}")
+            raise NotFinite(f"{name} is NaN or infinite at step {step + first_row * size}")
 
 
 def check_memory(n_bytes, flag):
@@ -557,7 +575,7 @@ class Logger:
     tracked: what else belongs to it, {name: object with state_dict() and load_state_dict()}. The
         checkpoint of a finished run leaves `buf` out, so that it is small to share.
 
-    Training begins at step `step`, which is 0 unless the run is resumed. Methods raise OSError
+    Training begins at step `step`, which is 0 unless the run is resumed. Methods raise CannotWrite
     where a file cannot be written.
     """
 
@@ -586,8 +604,11 @@ class Logger:
             self.dir = Path(args.resume)
             self._restore()
         else:
-            self.dir = self._create()
-            self._save(finished=False)
+            try:
+                self.dir = self._create()
+                self._save(finished=False)
+            except OSError as e:
+                raise Stop(f"cannot make a run's folder here: {e}") from e
         Logger.run = self.dir
 
         note(
@@ -610,16 +631,18 @@ class Logger:
     def store(self, values):
         """Adds values, {column: number, list or tensor}, to the epoch's row, which has their mean.
 
-        Of a tensor, its mean is added: thousands of small tensors, kept, would scatter the memory.
+        Of a tensor, its mean is added: keeping thousands of small tensors would fragment memory.
         """
         for name, x in values.items():
+            if name not in self.values:
+                raise KeyError(f"{name} has no column: add it to `columns` in train()")
             if isinstance(x, torch.Tensor):
                 self.values[name].append(x.mean().item())
             else:
                 self.values[name] += np.ravel(x).tolist()
 
     def episode(self, step, ep_ret, ep_len):
-        """Logs a finished episode. Raises FloatingPointError if a loss or value is not finite."""
+        """Logs a finished episode. Raises NotFinite if a loss or value is not finite."""
         self._check_latest(step)
         self.store({"charts/episodic_return": ep_ret, "charts/episodic_length": ep_len})
         self.bar.set_postfix_str(f"return {ep_ret:.1f}", refresh=False)
@@ -629,21 +652,25 @@ class Logger:
         """Ends an epoch: writes and shows its row, then saves a checkpoint, if it is time to."""
         self._check_latest(step)
         row = self._make_row(step)
-        if rank == 0:
-            self._write_row(row)
-            self._show_row(row)
-
         finished = step >= self.args.total_timesteps
-        if self._is_time_to_save(finished):
-            self._save(finished)
+        self.bar.update(step - self.bar.n)
+        try:
+            if rank == 0:
+                self._write_row(row)
+                self._show_row(row)
+            if self._is_time_to_save(finished):
+                self._save(finished)
+        except OSError as e:
+            raise CannotWrite(f"cannot write to {self.dir}: {e}") from e
         if finished:
             self._say_goodbye()
 
     def _check_latest(self, step):
-        """Raises FloatingPointError if a loss or value stored last is not finite."""
+        """Raises NotFinite if a loss or value stored last is not finite."""
         latest = {}
         for name, xs in self.values.items():
-            if xs and not name.startswith("charts/"):  # of rewards, train() knows the step
+            # rewards are checked in train(), which knows the exact step
+            if xs and not name.startswith("charts/"):
                 latest[name] = xs[-1]
         check_finite(step, latest)
 
@@ -685,7 +712,7 @@ class Logger:
         self.writer.flush()
 
     def _show_row(self, row):
-        """Prints the row as a table of three columns, where there is no progress bar."""
+        """Prints the row as a table of three columns, if there is no progress bar."""
         if self.bar.disable:
             cells = [f"{name:>28} {x:<11.6g}" for name, x in row.items() if x is not None]
             for i in range(0, len(cells), 3):
@@ -695,14 +722,15 @@ class Logger:
     def _is_time_to_save(self, finished):
         """Whether to save: at every epoch, but less often where that takes over 3 % of the time."""
         pause = 33 * self.save_seconds
-        seldom = self.save_seconds > 0.03 and not finished
-        due = not seldom or time.perf_counter() - self.saved > pause
+        elapsed = time.perf_counter() - self.saved
+        due = finished or self.save_seconds < 0.03 or elapsed > pause
         due = gather(due)[0]  # rank 0 decides, since the others' clocks differ
         if not due and self.epoch % 10 == 1:
-            note(f"Note: saving takes {self.save_seconds:.1f} s; it is done every {pause:.0f} s.")
+            note(f"Note: saving takes {self.save_seconds:.2f} s; it is done every {pause:.0f} s.")
         return due
 
     def _say_goodbye(self):
+        """Ends the progress bar, and tells how to see the agent."""
         self.bar.close()
         if "ac" in self.tracked:
             note(f"Done. See it act: python logx.py play {self.dir}")
@@ -725,7 +753,7 @@ class Logger:
         return gather(folder)[0]
 
     def _restore(self):
-        """Takes up the run where its checkpoint left it."""
+        """Takes up the run where its checkpoint left it; its folder follows the script and Args."""
         state = read_checkpoint(self.dir)
         for name, x in self.tracked.items():
             x.load_state_dict(state[name])
@@ -735,7 +763,7 @@ class Logger:
         self.epoch = state["epoch"]
         self.time = state["time"]
         if rank == 0:
-            cut_progress(self.dir / "progress.csv", self.epoch)
+            cut_progress(self.dir / "progress.csv", self.epoch, list(self.values))
             update_copy(self.script, self.dir / self.script.name)
             write_config(self.dir, self.args, self.script)
 
@@ -801,20 +829,27 @@ def update_copy(script, copy):
     """Replaces a resumed run's copy of the script, and says so, if the script was edited since."""
     new = script.read_text(encoding="utf-8")
     old = copy.read_text(encoding="utf-8") if copy.exists() else ""
-    if new != old:
+    if new.splitlines() != old.splitlines():
         diff = difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
         changes = [line for line in diff if line[0] in "+-" and not line.startswith(("+++", "---"))]
         note(
-            f"Note: {script.name} is not as it was when this run began: {len(changes)} lines "
-            f"differ, the first is: {changes[0] if changes else 'a line ending'}"
+            f"Note: {script.name} was edited since this run last started: {len(changes)} changed "
+            f"lines, the first: {changes[0]}"
         )
-        copy.write_bytes(script.read_bytes())
+    copy.write_bytes(script.read_bytes())
 
 
-def cut_progress(path, epochs):
-    """Keeps the first rows of progress.csv only: the resumed run writes the later ones again."""
+def cut_progress(path, epochs, columns):
+    """Keeps the first rows of progress.csv only: the resumed run writes the later ones again.
+
+    Raises Stop if the script has other columns now.
+    """
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines()
+        there = set(lines[0].split(","))
+        new = [name for name in columns if name not in there]
+        if new:
+            raise Stop(f"{path} has no column {new[0]}: start a new run with the edited script")
         kept = lines[: 1 + epochs]
         path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
 
@@ -836,12 +871,13 @@ def write_checkpoint(run, state):
 def read_checkpoint(run):
     """Returns what a run folder's checkpoint.pt holds. Raises Stop if it is missing or damaged."""
     path = Path(run, "checkpoint.pt")
-    data = b""
-    if path.is_file():
-        data = path.read_bytes()
+    complaint = Stop(f"{path} is missing or damaged")
+    if not path.is_file():
+        raise complaint
+    data = path.read_bytes()
     content = memoryview(data)[:-32]
     if hashlib.sha256(content).digest() != data[-32:]:
-        raise Stop(f"{path} is missing or damaged")
+        raise complaint
     return torch.load(path, weights_only=True)
 
 
@@ -863,8 +899,11 @@ def parse(Args):
     script = Path(sys.argv[0]).name
     made = f"{state['script']} in {len(state['rngs'])} process(es)"
     now = f"{script} in {size} process(es)"
-    if made != now or state["args"].keys() != vars(args).keys():
-        raise Stop(f"{args.resume} was made by {made}, or with other arguments; this is {now}")
+    if made != now:
+        raise Stop(f"{args.resume} was made by {made}; this is {now}")
+    differ = sorted(state["args"].keys() ^ vars(args).keys())
+    if differ:
+        raise Stop(f"{args.resume} was made by a script with other arguments: {', '.join(differ)}")
 
     # Parsed again: what the command line does not give comes from the run.
     saved = replace(Args(**state["args"]), resume=args.resume)
@@ -886,8 +925,8 @@ def parse(Args):
 def main(train, Args):
     """Runs train with the arguments of the command line.
 
-    Errors become sentences. Under mpirun, a rank that fails takes the whole job down: the others
-    would wait for it for ever.
+    Bad input, numbers that are not finite, and full disks end in a sentence, other errors in a
+    traceback. Under mpirun, a rank that fails ends the whole job: the others would wait for ever.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -901,7 +940,7 @@ def main(train, Args):
                 train(args)
     except Stop as e:
         fail(e, 2)
-    except (FloatingPointError, OSError) as e:
+    except (NotFinite, CannotWrite) as e:
         fail(e, 1)
     except KeyboardInterrupt:
         if args is None or Logger.run is None:
@@ -934,14 +973,14 @@ def fail(complaint, code):
 
 @dataclass
 class Play:
-    """Runs the agent of a run, and prints its returns."""
+    """Plays a run's agent, and prints its returns."""
 
     run: tyro.conf.Positional[str]  # run folder
     episodes: int = 10  # episodes to play
     stochastic: bool = False  # sample actions, as in training
-    video: str | None = None  # MP4 file to write, in place of a window
-    window: bool = True  # open a window, where there is a display
-    trust: bool = False  # run the folder's copy of the script, although it is not the one here
+    video: str | None = None  # MP4 file to write, instead of opening a window
+    window: bool = True  # open a window, if there is a display
+    trust: bool = False  # run the folder's script even if it differs from the one beside logx.py
 
     def __post_init__(self):
         check_range(self, 1, np.inf, "episodes")
@@ -955,6 +994,8 @@ def play(args):
     state = read_checkpoint(args.run)
     if "ac" not in state:
         raise Stop(f"{args.run} holds no agent (ac)")
+    if "statistics" not in state:
+        raise Stop(f"{args.run} was made by older code; its config.json names the commit")
     script = load_script(Path(args.run), state["script"], args.trust)
     script_args = script["Args"](**state["args"])
     env = make_play_env(script["make_env"], script_args, args)
@@ -969,7 +1010,10 @@ def play(args):
     if args.video:
         take_picture(env)  # before a file is made
         fps = env.metadata.get("render_fps") or 30
-        film = imageio.get_writer(args.video, fps=fps, macro_block_size=2)
+        try:
+            film = imageio.get_writer(args.video, fps=fps, macro_block_size=2)
+        except OSError as e:
+            raise Stop(f"cannot write {args.video}: {e}") from e
         opened.callback(film.close)
     returns = []
     lengths = []
@@ -993,16 +1037,17 @@ def play(args):
 
 
 def load_script(run, name, trust):
-    """Runs a run's script and returns its names. Raises Stop if it is not the one beside logx.py.
+    """Executes a run's script and returns its names.
 
-    To run a script from somebody else's folder is to run somebody else's code.
+    A script from somebody else's folder is somebody else's code: unless trust is set, this raises
+    Stop if it differs from the one beside logx.py.
     """
     copy = run / Path(name).name
     here = Path(__file__).resolve().parent / copy.name
     if not copy.is_file():
         copy = here
     if not copy.is_file():
-        raise Stop(f"there is no {name}, neither in {run} nor beside logx.py")
+        raise Stop(f"{name} is neither in {run} nor beside logx.py")
     same = here.is_file() and here.read_bytes() == copy.read_bytes()
     if not same and not trust:
         raise Stop(
@@ -1018,7 +1063,8 @@ def make_play_env(make_env, script_args, args):
     if sys.platform in ("darwin", "win32"):
         display = "the screen"
     works = bool(display) and display_answers()
-    os.environ.setdefault("MUJOCO_GL", "glfw" if works else "egl")
+    if sys.platform.startswith("linux"):
+        os.environ.setdefault("MUJOCO_GL", "glfw" if works else "egl")
 
     env = make_env(script_args)
     modes = env.metadata.get("render_modes") or []
@@ -1033,7 +1079,7 @@ def make_play_env(make_env, script_args, args):
             raise Stop(f"the display {display} does not answer; --no-window prints returns only")
     if mode is None:
         return env
-    close_env(env)  # it was made to ask for its render modes
+    opened.close()  # it was made only to ask for its render modes
     opened_envs.clear()
     return make_env(script_args, mode)
 
@@ -1059,5 +1105,5 @@ def take_picture(env):
 if __name__ == "__main__":
     sys.modules["logx"] = sys.modules[__name__]  # for the script, which imports it
     if sys.argv[1:2] == ["play"]:
-        del sys.argv[1]  # the only command; without it, its arguments do
+        del sys.argv[1]  # optional, being the only command
     main(play, Play)

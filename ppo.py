@@ -3,20 +3,20 @@
  1: input: policy parameters θ_0, value function parameters φ_0
  2: for k = 0, 1, 2, ... do
  3:   collect trajectories D_k = {τ_i} by running the policy π_{θ_k} in the environment
- 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; after a trajectory's end, V_{φ_k} if it was cut,
-      0 if it terminated
+ 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; at a trajectory's end, R̂_{t+1} is
+      V_{φ_k}(s_{t+1}) if it was cut, 0 if it terminated
  5:   compute advantages Â_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{φ_k}(s_{t+1}) − V_{φ_k}(s_t),
       and normalise them
  6:   form L(θ) = mean min(ρ_t Â_t, clip(ρ_t, 1−ε, 1+ε) Â_t), ρ_t = π_θ(a_t|s_t) / π_{θ_k}(a_t|s_t)
  7:   update the policy by several steps of gradient ascent on L, with Adam
  8:   fit the value function by gradient descent on mean_{D_k} (V_φ(s_t) − R̂_t)²
 
-The tricks: the clip, which takes away the gain from moving ρ_t beyond 1 ± ε, so that a batch serves
-for many steps; normalised advantages. Changed against the paper: full-batch steps in place of
-minibatches. Left out: entropy bonus, value clipping, normalised observations and rewards, gradient
-clipping, learning rate decay; and the original Spinning Up's stop on KL: half as many steps without
-it do as well (docs/benchmarks.md). Under mpirun every process collects its share of an epoch, and
-gradients and advantage statistics are averaged over all of them.
+The tricks: the clip, which takes away the gain from moving ρ_t beyond 1 ± ε, so that one batch can
+be reused for many steps; normalised advantages. Differences from the paper: full-batch steps in
+place of minibatches. Left out: entropy bonus, value clipping, normalised observations and rewards,
+gradient clipping, learning rate decay; and the original Spinning Up's stop on KL: half as many
+steps without it do as well (docs/benchmarks.md). Under mpirun every process collects its share of
+an epoch, and gradients and advantage statistics are averaged over all of them.
 
     python ppo.py --env-id Ant-v4 --seed 1
     mpirun -np 4 python ppo.py --env-id CartPole-v1
@@ -61,14 +61,14 @@ class Args:
 
 
 def make_env(args, render_mode=None):
-    """The environment; Box actions from [−1, 1], but stored as they were sampled."""
+    """The environment, with Box actions in [−1, 1]; PathBuffer keeps them as they were sampled."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
         return env
     if isinstance(space, gym.spaces.Box):
         return logx.rescale_actions(env, args.env_id)
-    wrapper = "gymnasium.wrappers.TransformAction can make it one of them"
+    wrapper = "convert it with gymnasium.wrappers.TransformAction"
     raise logx.Stop(f"ppo.py needs a Box or Discrete space of actions, not {space}: {wrapper}")
 
 
@@ -170,7 +170,7 @@ def snapshot(pi):
         elif isinstance(layer, nn.Tanh):
             layers.append(None)
         else:
-            raise logx.Stop(f"snapshot() copies Linear and Tanh; teach it {layer}, too")
+            raise logx.Stop(f"snapshot() copies Linear and Tanh only: add support for {layer}")
 
     def act(s, noise):
         for layer in layers:
@@ -195,7 +195,7 @@ def get_action(ac, s, deterministic=False):
 
 
 def check_snapshot(pi, obs_dim):
-    """(3) Raises Stop unless snapshot and forward are the same policy, noise included."""
+    """Raises Stop unless snapshot() and noise() act as forward() says."""
     s = torch.randn(1000, obs_dim)
     noise = pi.noise(1000)
     act = snapshot(pi)
@@ -209,13 +209,13 @@ def check_snapshot(pi, obs_dim):
         scores = dist.logits.numpy() + noise
         same = np.allclose(scores[np.arange(1000), a], scores.max(axis=1), atol=1e-3)
     if not same:
-        raise logx.Stop("snapshot() and noise() do not act as forward() says: edit all of them")
+        raise logx.Stop("snapshot() or noise() no longer matches forward(): change them together")
 
 
 def compute_returns(r, v2, d, end, gamma):
     """(4) R̂_t = r_t + γ R̂_{t+1}. All (T,).
 
-    At a path's end R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal.
+    At a path's last step R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal.
     """
     ret = np.zeros(len(r))
     ahead = 0.0
@@ -230,7 +230,7 @@ def compute_returns(r, v2, d, end, gamma):
 def compute_advantages(r, v, v2, d, end, gamma, lam):
     """(5) Â_t = δ_t + γλ Â_{t+1}, δ_t = r_t + γ V(s_{t+1}) − V(s_t). All (T,).
 
-    Â_{t+1} is 0 at a path's end, and V(s_{t+1}) where s_{t+1} is terminal.
+    At a path's last step Â_{t+1} = 0; where s_{t+1} is terminal, V(s_{t+1}) = 0.
     """
     delta = r + gamma * np.where(d, 0.0, v2) - v
     adv = np.zeros(len(r))
@@ -254,7 +254,7 @@ def compute_batch(ac, buf, args):
     ret = compute_returns(buf.r, v2, buf.d, buf.end, args.gamma)  # (4)
     adv = compute_advantages(buf.r, v, v2, buf.d, buf.end, args.gamma, args.lam)  # (5)
     mean, std, _, _ = logx.stats(adv)
-    adv = (adv - mean) / (std + 1e-8)
+    adv = (adv - mean) / (std + 1e-8)  # (5)
     ret = torch.as_tensor(ret, dtype=torch.float32)
     adv = torch.as_tensor(adv, dtype=torch.float32)
     return s, a, ret, adv, ac.pi(s).log_prob(a)
@@ -263,7 +263,7 @@ def compute_batch(ac, buf, args):
 def compute_loss_pi(ac, batch, args):
     """(6) −mean min(ρ Â, clip(ρ, 1−ε, 1+ε) Â), ρ = π_θ(a|s) / π_{θ_k}(a|s). Batch -> scalar, info.
 
-    Where the clip has cut ρ, the gradient is 0: there is nothing to gain by moving further.
+    Where the min takes the clipped term, the gradient is 0: there is nothing to gain by moving on.
     """
     s, a, _, adv, logp_old = batch
     pi = ac.pi(s)
@@ -331,8 +331,8 @@ def train(args):
     env = make_env(args)
     if steps < (logx.time_limit(env) or 0):
         logx.note(
-            "Note: episodes cut by an epoch's end are not logged; "
-            "a larger --steps-per-epoch cuts fewer"
+            "Note: an epoch is shorter than the time limit; episodes that it cuts are not logged. "
+            "A larger --steps-per-epoch cuts fewer."
         )
     logx.seed_training(env, args.seed)
 
@@ -369,8 +369,7 @@ def train(args):
             ep_len += 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s})
-        logx.check_finite(step, {"the observation after it": buf.s2})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s2})
 
         # learn from it
         batch = compute_batch(ac, buf, args)  # (4) (5)

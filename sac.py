@@ -13,16 +13,15 @@
 11:         sample a batch B = {(s, a, r, s', d)} from D
 12:         compute the targets y = r + γ (1 − d) (min_i Q_{φ_{targ,i}}(s', a') − α log π_θ(a'|s')),
             a' ~ π_θ(·|s')
-13:         update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)²,
-            for i = 1, 2
+13:         update φ_i by one step of gradient descent on mean_B (Q_{φ_i}(s, a) − y)², i = 1, 2
 14:         update θ by one step of gradient ascent on
-            ∇_θ mean_B (min_i Q_{φ_i}(s, a_θ) − α log π_θ(a_θ|s)), where
+            mean_B (min_i Q_{φ_i}(s, a_θ) − α log π_θ(a_θ|s)),
             a_θ = tanh(μ_θ(s) + σ_θ(s) ξ), ξ ~ N(0, I);
-            if it is learned, log α descends on mean_B −log α (log π_θ(a_θ|s) + H)
+            if α is learned, log α by one of descent on mean_B −log α (log π_θ(a_θ|s) + H)
 15:         update the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i
 16:     reset the environment
 
-Changed against the papers: gradient steps at the end of an episode instead of after every step;
+Differences from the papers: gradient steps at the end of an episode instead of after every step;
 uniformly random actions at first. Left out: the separate value network of the first paper. The
 temperature α is fixed unless --learn-alpha is given; then, as in the second paper, it moves until
 the policy's entropy is H = −(dimension of the actions).
@@ -55,16 +54,16 @@ class Args:
     hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
-    replay_size: int = 1_000_000  # transitions that the replay buffer holds
-    polyak: float = 0.995  # ρ: how much of themselves the targets keep in an update
+    replay_size: int = 1_000_000  # capacity of the replay buffer, in transitions
+    polyak: float = 0.995  # ρ: weight of the old targets in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
     batch_size: int = 100  # transitions per batch
     start_steps: int = 10_000  # steps with uniformly random actions at the start
     update_after: int = 1_000  # no gradient steps for episodes that end before this step
     num_test_episodes: int = 10  # deterministic test episodes per epoch
-    alpha: float = 0.2  # temperature α, the weight of the entropy; the first one if it is learned
-    learn_alpha: bool = False  # learn the temperature
+    alpha: float = 0.2  # temperature α, the weight of the entropy; its initial value if learned
+    learn_alpha: bool = False  # learn the temperature, with the policy's learning rate
 
     def __post_init__(self):
         logx.check_common(self)
@@ -76,13 +75,13 @@ class Args:
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions from [−1, 1], so that nothing else needs to know its bounds."""
+    """The environment with actions in [−1, 1], so that nothing else needs to know its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if not isinstance(space, gym.spaces.Box):
-        raise logx.Stop(f"sac.py needs a Box of actions, not {space}; ppo.py takes Discrete, too")
+        raise logx.Stop(f"sac.py needs a Box of actions, not {space}; for Discrete, use ppo.py")
     if not logx.is_bounded(space).all():
-        raise logx.Stop(f"sac.py needs actions with finite bounds, not {space}; ppo.py does not")
+        raise logx.Stop(f"sac.py needs actions with finite bounds, not {space}; ppo.py needs none")
     if logx.time_limit(env) is None:
         may_last = "has no time limit, so an episode may never end"
         raise logx.Stop(f"{args.env_id} {may_last}: set --max-episode-steps")
@@ -107,11 +106,11 @@ class Actor(nn.Module):
     def forward(self, s, deterministic=False):
         mu, log_std = self.net(s).chunk(2, dim=-1)
         log_std = log_std.clamp(-20, 2)
-        eps = torch.zeros_like(mu) if deterministic else torch.randn_like(mu)
-        u = mu + log_std.exp() * eps
+        xi = torch.zeros_like(mu) if deterministic else torch.randn_like(mu)
+        u = mu + log_std.exp() * xi
 
         # log π(a|s) = Σ (log N(u; μ, σ) − log(1 − tanh²(u))): a is the Gaussian u, squashed by tanh
-        log_gaussian = -(eps**2) / 2 - log_std - np.log(2 * np.pi) / 2  # eps = (u − μ) / σ
+        log_gaussian = -(xi**2) / 2 - log_std - np.log(2 * np.pi) / 2  # ξ = (u − μ) / σ
         # written so that it holds for large u, too, where tanh²(u) rounds to 1
         log_slope = 2 * (np.log(2) - u - nn.functional.softplus(-2 * u))
         return torch.tanh(u), (log_gaussian - log_slope).sum(dim=-1)
@@ -260,10 +259,10 @@ def update_targets(ac, ac_targ, polyak):
 
 
 def evaluate(ac, env, args, step):
-    """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
+    """Plays deterministic episodes, seeded by args.seed and step alone. Returns what to log."""
     returns = []
     lengths = []
-    with logx.test_streams(env, args.seed, step):
+    with logx.separate_streams(env, args.seed, step):
         for _ in range(args.num_test_episodes):
             s, _ = env.reset()
             ep_ret, ep_len = 0.0, 0
@@ -284,7 +283,7 @@ def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
         seeds = "for s in 1 2; do python sac.py --seed $s & done"
-        raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+        raise logx.Stop(f"sac.py does not run under mpirun; for several seeds: {seeds}")
     logx.setup()
     env = make_env(args)
     test_env = None

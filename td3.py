@@ -14,19 +14,18 @@
 11:         sample a batch B = {(s, a, r, s', d)} from D
 12:         compute the targets y = r + γ (1 − d) min_i Q_{φ_{targ,i}}(s', a'),
             a' = clip(μ_{θ_targ}(s') + clip(ε', −c, c), −1, 1), ε' ~ N(0, σ'²)
-13:         update φ_i by one step of gradient descent on ∇_{φ_i} mean_B (Q_{φ_i}(s, a) − y)²,
-            for i = 1, 2
-14:         if j mod policy_delay = 0: update θ by one step of gradient ascent on
-            ∇_θ mean_B Q_{φ_1}(s, μ_θ(s))
-15:         and then the targets: φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i,
-            θ_targ ← ρ θ_targ + (1 − ρ) θ
+13:         update φ_i by one step of gradient descent on mean_B (Q_{φ_i}(s, a) − y)², i = 1, 2
+14:         if j mod policy_delay = 0:
+            update θ by one step of gradient ascent on mean_B Q_{φ_1}(s, μ_θ(s))
+15:         if j mod policy_delay = 0: update the targets:
+            φ_{targ,i} ← ρ φ_{targ,i} + (1 − ρ) φ_i, θ_targ ← ρ θ_targ + (1 − ρ) θ
 16:     reset the environment
 
-TD3's three tricks against DDPG: the smaller of two Q-functions in the targets, because the
-maximising policy finds and exploits what Q overestimates; noise on the target's action, because it
-also exploits narrow peaks; a policy and targets that move only every policy_delay steps, so that Q
-can settle. Changed against the paper: gradient steps at the end of an episode instead of after
-every step.
+TD3's three tricks over DDPG: the smaller of two Q-functions in the targets, because the maximising
+policy finds and exploits what Q overestimates; noise on the target's action, because it also
+exploits narrow peaks; a policy and targets that move only every policy_delay steps, so that Q can
+settle. Differences from the paper: gradient steps at the end of an episode instead of after every
+step.
 
     python td3.py --env-id Ant-v4 --seed 1
     python td3.py --env-id Pendulum-v1 --total-timesteps 15000 --start-steps 1000
@@ -56,8 +55,8 @@ class Args:
     hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
-    replay_size: int = 1_000_000  # transitions that the replay buffer holds
-    polyak: float = 0.995  # ρ: how much of themselves the targets keep in an update
+    replay_size: int = 1_000_000  # capacity of the replay buffer, in transitions
+    polyak: float = 0.995  # ρ: weight of the old targets in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
     batch_size: int = 100  # transitions per batch
@@ -79,13 +78,13 @@ class Args:
 
 
 def make_env(args, render_mode=None):
-    """The environment with actions from [−1, 1], so that nothing else needs to know its bounds."""
+    """The environment with actions in [−1, 1], so that nothing else needs to know its bounds."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if not isinstance(space, gym.spaces.Box):
-        raise logx.Stop(f"td3.py needs a Box of actions, not {space}; ppo.py takes Discrete, too")
+        raise logx.Stop(f"td3.py needs a Box of actions, not {space}; for Discrete, use ppo.py")
     if not logx.is_bounded(space).all():
-        raise logx.Stop(f"td3.py needs actions with finite bounds, not {space}; ppo.py does not")
+        raise logx.Stop(f"td3.py needs actions with finite bounds, not {space}; ppo.py needs none")
     if logx.time_limit(env) is None:
         may_last = "has no time limit, so an episode may never end"
         raise logx.Stop(f"{args.env_id} {may_last}: set --max-episode-steps")
@@ -239,10 +238,10 @@ def update_targets(ac, ac_targ, polyak):
 
 
 def evaluate(ac, env, args, step):
-    """Returns and lengths of deterministic episodes, seeded by args.seed and step alone."""
+    """Plays deterministic episodes, seeded by args.seed and step alone. Returns what to log."""
     returns = []
     lengths = []
-    with logx.test_streams(env, args.seed, step):
+    with logx.separate_streams(env, args.seed, step):
         for _ in range(args.num_test_episodes):
             s, _ = env.reset()
             ep_ret, ep_len = 0.0, 0
@@ -263,7 +262,7 @@ def train(args):
     """Trains an agent; returns the run's folder."""
     if logx.size > 1:
         seeds = "for s in 1 2; do python td3.py --seed $s & done"
-        raise logx.Stop(f"one process only; to run several seeds: {seeds}")
+        raise logx.Stop(f"td3.py does not run under mpirun; for several seeds: {seeds}")
     logx.setup()
     env = make_env(args)
     test_env = None

@@ -3,8 +3,8 @@
  1: input: policy parameters θ_0, value function parameters φ_0
  2: for k = 0, 1, 2, ... do
  3:   collect trajectories D_k = {τ_i} by running the policy π_{θ_k} in the environment
- 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; after a trajectory's end, V_{φ_k} if it was cut,
-      0 if it terminated
+ 4:   compute rewards-to-go R̂_t = r_t + γ R̂_{t+1}; at a trajectory's end, R̂_{t+1} is
+      V_{φ_k}(s_{t+1}) if it was cut, 0 if it terminated
  5:   compute advantages Â_t = Σ_l (γλ)^l δ_{t+l}, δ_t = r_t + γ V_{φ_k}(s_{t+1}) − V_{φ_k}(s_t),
       and normalise them
  6:   estimate the policy gradient ĝ_k = ∇_θ L(θ) at θ_k,
@@ -16,10 +16,10 @@
       if there is none, θ_{k+1} = θ_k
  8:   fit the value function by gradient descent on mean_{D_k} (V_φ(s_t) − R̂_t)²
 
-The tricks: damping, which adds a multiple of the identity to Ĥ, and normalised advantages. Changed
-against the paper: GAE, and Adam for the value function. Left out: normalised observations. Under
-mpirun every process collects its share of an epoch; ĝ, products with Ĥ, the line search's L and KL,
-and advantage statistics are averaged over all of them.
+The tricks: damping, which adds a multiple of the identity to Ĥ, and normalised advantages.
+Differences from the paper: GAE, and Adam for the value function. Left out: normalised observations.
+Under mpirun every process collects its share of an epoch; ĝ, products with Ĥ, the line search's L
+and KL, and advantage statistics are averaged over all of them.
 
     python trpo.py --env-id Ant-v4 --seed 1
     mpirun -np 4 python trpo.py --env-id CartPole-v1
@@ -67,14 +67,14 @@ class Args:
 
 
 def make_env(args, render_mode=None):
-    """The environment; Box actions from [−1, 1], but stored as they were sampled."""
+    """The environment, with Box actions in [−1, 1]; PathBuffer keeps them as they were sampled."""
     env = logx.make_env(args, render_mode)
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
         return env
     if isinstance(space, gym.spaces.Box):
         return logx.rescale_actions(env, args.env_id)
-    wrapper = "gymnasium.wrappers.TransformAction can make it one of them"
+    wrapper = "convert it with gymnasium.wrappers.TransformAction"
     raise logx.Stop(f"trpo.py needs a Box or Discrete space of actions, not {space}: {wrapper}")
 
 
@@ -176,7 +176,7 @@ def snapshot(pi):
         elif isinstance(layer, nn.Tanh):
             layers.append(None)
         else:
-            raise logx.Stop(f"snapshot() copies Linear and Tanh; teach it {layer}, too")
+            raise logx.Stop(f"snapshot() copies Linear and Tanh only: add support for {layer}")
 
     def act(s, noise):
         for layer in layers:
@@ -201,7 +201,7 @@ def get_action(ac, s, deterministic=False):
 
 
 def check_snapshot(pi, obs_dim):
-    """(3) Raises Stop unless snapshot and forward are the same policy, noise included."""
+    """Raises Stop unless snapshot() and noise() act as forward() says."""
     s = torch.randn(1000, obs_dim)
     noise = pi.noise(1000)
     act = snapshot(pi)
@@ -215,13 +215,13 @@ def check_snapshot(pi, obs_dim):
         scores = dist.logits.numpy() + noise
         same = np.allclose(scores[np.arange(1000), a], scores.max(axis=1), atol=1e-3)
     if not same:
-        raise logx.Stop("snapshot() and noise() do not act as forward() says: edit all of them")
+        raise logx.Stop("snapshot() or noise() no longer matches forward(): change them together")
 
 
 def compute_returns(r, v2, d, end, gamma):
     """(4) R̂_t = r_t + γ R̂_{t+1}. All (T,).
 
-    At a path's end R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal.
+    At a path's last step R̂_{t+1} is V(s_{t+1}), or 0 if s_{t+1} is terminal.
     """
     ret = np.zeros(len(r))
     ahead = 0.0
@@ -236,7 +236,7 @@ def compute_returns(r, v2, d, end, gamma):
 def compute_advantages(r, v, v2, d, end, gamma, lam):
     """(5) Â_t = δ_t + γλ Â_{t+1}, δ_t = r_t + γ V(s_{t+1}) − V(s_t). All (T,).
 
-    Â_{t+1} is 0 at a path's end, and V(s_{t+1}) where s_{t+1} is terminal.
+    At a path's last step Â_{t+1} = 0; where s_{t+1} is terminal, V(s_{t+1}) = 0.
     """
     delta = r + gamma * np.where(d, 0.0, v2) - v
     adv = np.zeros(len(r))
@@ -260,7 +260,7 @@ def compute_batch(ac, buf, args):
     ret = compute_returns(buf.r, v2, buf.d, buf.end, args.gamma)  # (4)
     adv = compute_advantages(buf.r, v, v2, buf.d, buf.end, args.gamma, args.lam)  # (5)
     mean, std, _, _ = logx.stats(adv)
-    adv = (adv - mean) / (std + 1e-8)
+    adv = (adv - mean) / (std + 1e-8)  # (5)
     ret = torch.as_tensor(ret, dtype=torch.float32)
     adv = torch.as_tensor(adv, dtype=torch.float32)
     return s, a, ret, adv, ac.pi(s).log_prob(a)
@@ -287,9 +287,10 @@ def conjugate_gradient(hvp, g, iters):
     p = g.clone()
     r_dot_r = r @ r
     for _ in range(iters):
+        if r_dot_r < 1e-10 * (g @ g):  # solved: the next step would become 0 / 0
+            break
         Hp = hvp(p)
-        solved = r_dot_r < 1e-10 * (g @ g)  # the step would become 0 / 0
-        if solved or p @ Hp <= 0:  # or H is not positive definite
+        if p @ Hp <= 0:  # H is not positive definite
             break
         step = r_dot_r / (p @ Hp)
         x += step * p
@@ -335,8 +336,8 @@ def update_pi(ac, batch, args):
         return Hv + args.damping_coeff * v
 
     x = conjugate_gradient(hvp, g, args.cg_iters)  # (7a)
-    xHx = (x @ hvp(x)).clamp(min=1e-20)  # 0 where g is 0
-    full_step = (2 * args.delta / xHx).sqrt() * x
+    xHx = (x @ hvp(x)).clamp(min=1e-20)  # where g is 0, so is x
+    full_step = (2 * args.delta / xHx).sqrt() * x  # (7b)
 
     loss_old = logx.average(loss_old)
     for j in range(args.backtrack_iters + 1):  # (7b)
@@ -383,8 +384,8 @@ def train(args):
     env = make_env(args)
     if steps < (logx.time_limit(env) or 0):
         logx.note(
-            "Note: episodes cut by an epoch's end are not logged; "
-            "a larger --steps-per-epoch cuts fewer"
+            "Note: an epoch is shorter than the time limit; episodes that it cuts are not logged. "
+            "A larger --steps-per-epoch cuts fewer."
         )
     logx.seed_training(env, args.seed)
 
@@ -420,8 +421,7 @@ def train(args):
             ep_len += 1
             if end:
                 logger.episode(step + (t + 1) * logx.size, ep_ret, ep_len)
-        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s})
-        logx.check_finite(step, {"the observation after it": buf.s2})
+        logx.check_finite(step, {"the reward": buf.r, "an observation": buf.s2})
 
         # learn from it
         batch = compute_batch(ac, buf, args)  # (4) (5)

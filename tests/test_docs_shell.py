@@ -1,7 +1,8 @@
-"""Every line of a ```sh block in README.md and docs/ runs once in a short form, or is listed with the reason why not.
+"""Every line of the pages' ```sh blocks runs once in a short form, or is listed as not run.
 
-A line that starts one of the six scripts is shortened by a rule, since flags given later win. Any other new line needs
-an entry in SHORT or NOT_RUN.
+A line that starts one of the six scripts is shortened by a rule: flags given later win. Any other
+new line needs an entry in SHORT or NOT_RUN. The pages are those below docs/, README.md and
+CONTRIBUTING.md.
 """
 
 import json
@@ -19,33 +20,36 @@ from helpers import ROOT, SCRIPTS
 
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *(p for p in sorted((ROOT / "docs").rglob("*.md")) if "_build" not in p.parts),
 ]
-COPIES = ["my_ppo", "ppo_entropy"]  # what the pages make of ppo.py
+COPIES = ["my_ppo", "ppo_entropy"]  # what readers make of ppo.py
 TINY = dict.fromkeys(
-    SCRIPTS + COPIES,
+    [*SCRIPTS, *COPIES],
     "--total-timesteps 200 --steps-per-epoch 100 --hidden-sizes 8 --max-episode-steps 50",
 )
 for script in ("ddpg", "td3", "sac"):
     TINY[script] += " --start-steps 50 --update-after 150 --num-test-episodes 1 --replay-size 300"
 
-# line -> what runs instead; {tiny} as above, {ppo}, {sac} and the like: the folder of a run
+# line -> what runs instead. {tiny} stands for the flags above, {ppo} or {sac} for a run's folder.
 SHORT = {
     "tensorboard --logdir runs": "tensorboard --inspect --logdir runs",
     # doubled braces, since it goes through format()
     (line := """python sac.py --env-id Ant-v4 --env-kwargs '{"ctrl_cost_weight": 0.1}'"""): (
         f"{line} {TINY['sac']}".replace("{", "{{").replace("}", "}}")
     ),
-    r"printf 'alpha:4\nbeta:4\n' > hosts": r"printf 'alpha:4\nbeta:4\n' > hosts && test $(wc -l < hosts) = 2",
-    "mpirun -f hosts -np 8 python ppo.py": "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}",
+    (line := r"printf 'alpha:4\nbeta:4\n' > hosts"): f"{line} && test $(wc -l < hosts) = 2",
+    "mpirun -f hosts -np 8 python ppo.py": (
+        "printf 'localhost:2\n' > hosts; mpirun -f hosts -np 2 python ppo.py {tiny}"
+    ),
     "mpirun -f hosts -np 8 python ppo.py --env-id Hopper-v4": "",  # like the last one
     "mpirun -np 4 python ppo.py --env-id Hopper-v4": "",  # like the README's
     "for s in 1 2 3 4; do python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
     (line := "OMP_NUM_THREADS=2 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
     (line := "cp sac.py sac_cuda.py"): line,
-    (
-        line := "patch sac_cuda.py benchmark/variants/sac_cuda.patch"
-    ): f"cp sac.py sac_cuda.py; {line}",
+    "patch sac_cuda.py benchmark/variants/sac_cuda.patch": (
+        "cp sac.py sac_cuda.py; patch sac_cuda.py benchmark/variants/sac_cuda.patch"
+    ),
     "cp ppo.py my_ppo.py": "cp ppo.py other.py; cmp ppo.py other.py",
     "diff ppo.py my_ppo.py": "diff ppo.py my_ppo.py",
     "diff ppo.py runs/CartPole-v1__ppo_entropy__0__1795394449/ppo_entropy.py": (
@@ -57,70 +61,68 @@ SHORT = {
     ): "diff <(cut -d, -f1,2,5- {ppo}/progress.csv) <(cut -d, -f1,2,5- {ppo_entropy}/progress.csv)",
     (line := "python -m pytest -p no:cacheprovider test_ppo_entropy.py"): line,
     "python ppo.py --resume runs/Hopper-v4__ppo__1__1795394449 --total-timesteps 600000": (
-        "cp -r {ppo} longer; python ppo.py --resume longer --total-timesteps 300; grep -q ^300, longer/progress.csv"
+        "cp -r {ppo} longer; python ppo.py --resume longer --total-timesteps 300; "
+        "grep -q ^300, longer/progress.csv"
     ),
     "python sac.py --resume runs/Hopper-v4__sac__1__1795394449": "python sac.py --resume {sac}",
-    "mpirun -np 4 python ppo.py --resume runs/Hopper-v4__ppo__0__1795394449": "",  # like the last two
+    "mpirun -np 4 python ppo.py --resume runs/Hopper-v4__ppo__0__1795394449": "",  # the same
 }
 
 # pattern of the whole line -> why it does not run
 NOT_RUN = {
-    r"python3 -m venv \.venv( && \.venv/bin/pip install -r requirements\.txt)?": "downloads; .ci/run does it",
+    r"python3 -m venv \.venv( && \.venv/bin/pip install -r requirements\.txt)?": (
+        "downloads; .ci/run does it"
+    ),
     r"(\.venv/bin/)?pip install .*": "downloads; .ci/run does it with requirements.txt",
+    r"\.ci/run": "it would start this test again",
     r"\. \.venv/bin/activate": "the tests run in that environment",
-    r"(.* && )?\.venv/bin/python -m pytest.*": "it would start this test again; .ci/run does it",
+    r"(.* && )?(\.venv/bin/)?python -m pytest.*": "it could start this test; .ci/run does it",
     r"\.venv/bin/python -m sphinx .*": "the tests of the site build it",
     r"python benchmark/(?!plot)\w+\.py.*": "hours; the tests of benchmark/ call its parts",
-    r"python sac_cuda\.py .*": "needs a GPU; test_benchmark.py runs it without",
+    r"python sac_cuda\.py .*": "needs a GPU; test_benchmark.py runs it on the CPU",
     r"python exercises/.*": "the tests of the exercises call the checker",
-    r"python docs/rl/examples/\w+\.py.*": "a minute each; the tests of the examples run them in a short form",
+    r"python docs/rl/examples/\w+\.py.*": "a minute each; test_docs_examples.py runs them",
+    r"python tests/mutants/run\.py.*": "half an hour; it runs the tests with a planted bug each",
+    r"python tests/two_hosts\.py": "needs root; pytest does not run it",
+    r"(\.venv/bin/)?ruff (check|format) \.": ".ci/run does it",
 }
 
 
 def shell_lines():
-    blocks = (
-        block
-        for page in PAGES
-        for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S)
-    )
-    lines = (
-        re.sub(r"(^|\s+)#.*", "", line)
-        for block in blocks
-        for line in block.replace("\\\n", " ").splitlines()
-    )
-    return list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    lines = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for block in re.findall(r"^```sh\n(.*?)^```$", text, re.M | re.S):
+            lines += block.replace("\\\n", " ").splitlines()
+    lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in lines]
+    return list(dict.fromkeys(line for line in lines if line))
 
 
 def shorten(line):
-    """The short form of a line; None if no rule is for it, "" if it is not run."""
+    """The short form of a line; "" if it is not run, None if no rule covers it."""
     if line in SHORT:
         return SHORT[line].replace("{tiny}", TINY["ppo"])
     if any(re.fullmatch(pattern, line) for pattern in NOT_RUN):
         return ""
     if re.fullmatch(r"python benchmark/plot\.py runs/[^;&#>]*", line):
-        return re.sub(r"runs/\*\S+", "runs/", line)  # there are no runs of the studies here
+        return re.sub(r"runs/\*\S+", "runs/", line)  # the studies' runs are not there
     command = line.rpartition(" && ")[2] if ".venv/bin/pip" in line else line
-    command = re.sub(
-        r"^for s in [\d ]+; do", "for s in 1; do", re.sub(r"-np \d+", "-np 2", command)
-    )
-    command = re.sub(
-        r"^for c in [\d. ]+; do for s in [\d ]+; do", "for c in 0.1; do for s in 1; do", command
-    )
+    command = re.sub(r"-np \d+", "-np 2", command)
+    command = re.sub(r"^for s in [\d ]+; do", "for s in 1; do", command)
+    loops = r"^for c in [\d. ]+; do for s in [\d ]+; do"
+    command = re.sub(loops, "for c in 0.1; do for s in 1; do", command)
     if play := re.fullmatch(r"(python logx\.py play) runs/\w+-v\d__(\w+?)__\d+__\d+(.*)", command):
         return f"{play[1]} {{{play[2]}}}{play[3]} --episodes 1"
-    start = re.fullmatch(
-        r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)", command
-    )
-    return (
-        f"{start[1]} {TINY[start[2]]}{start[3]}"
-        if start and start[2] in TINY and "--resume" not in line
-        else None
-    )
+    script = r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)"
+    start = re.fullmatch(script, command)
+    if start and start[2] in TINY and "--resume" not in line:
+        return f"{start[1]} {TINY[start[2]]}{start[3]}"
+    return None
 
 
 LINES = shell_lines()
 COMMANDS = list(dict.fromkeys(filter(None, map(shorten, LINES))))
-# these run in one process that has loaded torch, in a fork of it for each
+# These run in forks of one process that has loaded torch.
 PLAIN = re.compile(r"(\.venv/bin/)?python [\w/]+\.py [^;&|<>$#]*")
 RUNNER = """
 import json, os, runpy, sys
@@ -143,18 +145,18 @@ print(json.dumps(codes))
 
 
 def run_plain(house, commands):
-    """Runs lines that start a script, in the house; {line: (exit code, what it printed)}."""
+    """Runs lines that start a script. Returns {line: (exit code, what it printed)}."""
     argvs = [shlex.split(command)[1:] for command in commands]
     done = house.run([sys.executable, "-c", RUNNER], input=json.dumps(argvs))
     assert done.returncode == 0, done.stderr
-    return {
-        c: (code, (house.dir / f"out{i}").read_text())
-        for i, (c, code) in enumerate(zip(commands, json.loads(done.stdout)))
-    }
+    results = {}
+    for i, (command, code) in enumerate(zip(commands, json.loads(done.stdout))):
+        results[command] = code, (house.dir / f"out{i}").read_text(encoding="utf-8")
+    return results
 
 
 class House:
-    """A folder as a reader has it after install.md, with what the pages tell him to save, and some runs."""
+    """A reader's folder after install.md: scripts, files that the pages say to save, some runs."""
 
     def __init__(self, folder):
         self.dir = folder
@@ -164,48 +166,40 @@ class House:
         shutil.copytree(ROOT / "benchmark" / "variants", folder / "benchmark" / "variants")
         (folder / ".venv").symlink_to(sys.prefix)
         shutil.copy(folder / "ppo.py", folder / "my_ppo.py")
-        running, editing = (
-            (ROOT / "docs" / "user" / f"{name}.md").read_text() for name in ("running", "editing")
-        )
+        user = ROOT / "docs" / "user"
+        running = (user / "running.md").read_text(encoding="utf-8")
+        editing = (user / "editing.md").read_text(encoding="utf-8")
         for name in ("corridor", "my_envs"):
             saved = re.search(rf"`{name}\.py`:\n\n```python\n(.*?)^```$", running, re.M | re.S)[1]
             (folder / f"{name}.py").write_text(saved, encoding="utf-8")
         test = re.search(r"`test_ppo_entropy\.py`:\n\n```py\n(.*?)^```$", editing, re.M | re.S)[1]
-        (folder / "test_ppo_entropy.py").write_text(test)
+        (folder / "test_ppo_entropy.py").write_text(test, encoding="utf-8")
         diff = re.search(r"^```diff\n(.*?)^```$", editing, re.M | re.S)[1]
         patched = self.run(["patch", "--fuzz=0", "--output=ppo_entropy.py", "ppo.py"], input=diff)
-        assert patched.returncode == 0, (
-            f"the diff in editing.md no longer fits ppo.py:\n{patched.stdout}"
-        )
+        misfit = f"the diff in editing.md no longer fits ppo.py:\n{patched.stdout}"
+        assert patched.returncode == 0, misfit
         self.runs = {}
 
     def run(self, command, **kwargs):
-        env = {
-            k: v
-            for k, v in os.environ.items()
-            if k not in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY")
-        }
-        env |= {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "OMP_NUM_THREADS": "1",
-        }
-        return subprocess.run(
-            command, cwd=self.dir, env=env, capture_output=True, text=True, timeout=1200, **kwargs
-        )
+        env = dict(os.environ)
+        for name in ("PYTHONPATH", "DISPLAY", "WAYLAND_DISPLAY"):
+            env.pop(name, None)
+        env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        env["OMP_NUM_THREADS"] = "1"
+        kwargs |= dict(cwd=self.dir, env=env, capture_output=True, text=True, timeout=1200)
+        return subprocess.run(command, **kwargs)
 
     def train(self):
-        """A run of each kind that lines speak of, once."""
+        """Trains the runs that lines refer to, once. Returns {script: folder of its run}."""
         if not self.runs:
-            starts = {"sac": "Pendulum-v1", "ppo": "CartPole-v1", "ppo_entropy": "CartPole-v1"}
-            starts = {
-                name: f"python {name}.py --env-id {env} --seed 77 {TINY[name]}"
-                for name, env in starts.items()
-            }
-            done = run_plain(self, starts.values())
+            env_ids = {"sac": "Pendulum-v1", "ppo": "CartPole-v1", "ppo_entropy": "CartPole-v1"}
+            commands = []
+            for name, env_id in env_ids.items():
+                commands.append(f"python {name}.py --env-id {env_id} --seed 77 {TINY[name]}")
+            done = run_plain(self, commands)
             assert all(code == 0 for code, _ in done.values()), done
-            self.runs = {
-                name: next((self.dir / "runs").glob(f"*__{name}__77__*")) for name in starts
-            }
+            for name in env_ids:
+                self.runs[name] = next((self.dir / "runs").glob(f"*__{name}__77__*"))
         return self.runs
 
 
@@ -216,10 +210,15 @@ def house(tmp_path_factory):
 
 def test_every_line_has_a_rule():
     missing = [line for line in LINES if shorten(line) is None]
-    assert not missing, (
-        "run these in a short form (SHORT), or say why not (NOT_RUN):\n" + "\n".join(missing)
-    )
+    todo = "run these in a short form (SHORT), or say why not (NOT_RUN):\n"
+    assert not missing, todo + "\n".join(missing)
     assert not SHORT.keys() - set(LINES), "no page has these lines any more"
+
+
+def test_contributing_names_every_file_of_the_tests():
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for path in (ROOT / "tests").glob("*.py"):
+        assert f"`{path.name}`" in page or f"`tests/{path.name}`" in page, path.name
 
 
 def test_lines_that_start_a_script(house):
@@ -230,17 +229,17 @@ def test_lines_that_start_a_script(house):
     except Exception:  # this machine cannot draw
         commands = [c for c in commands if "--video" not in c]
     done = run_plain(house, commands)
-    failed = [
-        f"{command}\nexit code {code}\n{out}" for command, (code, out) in done.items() if code
-    ]
+    failed = []
+    for command, (code, out) in done.items():
+        if code:
+            failed.append(f"{command}\nexit code {code}\n{out}")
     assert not failed, "\n\n".join(failed)
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if not PLAIN.fullmatch(c)])
 def test_line(house, command):
-    if command.startswith("mpirun") and not shutil.which(
-        "mpirun", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    ):
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    if command.startswith("mpirun") and not shutil.which("mpirun", path=path):
         pytest.skip("there is no mpirun")
     if "{" in command:
         command = command.format(**house.train())
@@ -248,13 +247,12 @@ def test_line(house, command):
         house.train()
     done = house.run(["bash", "-euo", "pipefail", "-c", command])
     assert done.returncode == 0, done.stdout + done.stderr
-    if command.startswith("for "):  # `wait` and a loop forget how those before the last ended
+    if command.startswith("for "):  # its exit code tells nothing about runs before the last
         assert "Traceback" not in done.stderr and "Done. See it act" in done.stderr, done.stderr
 
 
 def test_corridor_can_be_learned(house):
-    code, out = run_plain(
-        house, ["python ppo.py --env-id corridor:Corridor-v0 --total-timesteps 8000"]
-    ).popitem()[1]
+    command = "python ppo.py --env-id corridor:Corridor-v0 --total-timesteps 8000"
+    code, out = run_plain(house, [command])[command]
     returns = [float(x) for x in re.findall(r"charts/episodic_return (\S+)", out)]
     assert code == 0 and returns[-1] > returns[0], out

@@ -19,7 +19,8 @@ sys.path.insert(0, str(DOCS / "_ext"))
 import typeset
 
 SOURCE = {name: (ROOT / f"{name}.py").read_text(encoding="utf-8") for name in SCRIPTS}
-MARKDOWN = [ROOT / "README.md", *sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)]
+PAGES = sorted(p for p in DOCS.rglob("*.md") if "_build" not in p.parts)
+MARKDOWN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES]
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +43,7 @@ def test_builds_without_a_warning_in_under_a_minute(site):
 
 def test_every_page_of_markdown_is_in_the_contents(site):
     linked = {a["href"] for a in soup(site / "index.html").select(".sidebar-tree a")} | {"#"}
-    for page in MARKDOWN[1:]:
+    for page in PAGES:
         name = page.relative_to(DOCS).with_suffix(".html").as_posix()
         assert name in linked | {"index.html"}, f"{name} cannot be found from the front page"
 

@@ -1,4 +1,4 @@
-"""Every algorithm learns two easy tasks, from a fixed seed, each in a minute or so.
+"""Every algorithm learns two easy tasks, each in a minute or so.
 
 Flags differ from the defaults only because those are made for runs of a million steps.
 """
@@ -27,16 +27,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
-)
-def test_learns(name, env_id, goal, budget, flags, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def last_return(name, env_id, seed, budget, flags):
+    """The return at the end of a run: of test episodes, or, on-policy, in training."""
     script = importlib.import_module(name)
-    folder = script.train(script.Args(env_id=env_id, seed=1, total_timesteps=budget, **flags))
+    folder = script.train(script.Args(env_id=env_id, seed=seed, total_timesteps=budget, **flags))
     with open(folder / "progress.csv", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     column = "eval/episodic_return"
     if column not in rows[0]:
         column = "charts/episodic_return"
-    assert float(rows[-1][column]) >= goal, [row[column] for row in rows]
+    return float(rows[-1][column])
+
+
+@pytest.mark.parametrize(
+    "name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
+)
+def test_learns(name, env_id, goal, budget, flags, tmp_path, monkeypatch):
+    """Two of three seeds reach the goal; the third runs only if the first two disagree."""
+    monkeypatch.chdir(tmp_path)
+    returns = [last_return(name, env_id, seed, budget, flags) for seed in (1, 2)]
+    if (returns[0] >= goal) != (returns[1] >= goal):
+        returns.append(last_return(name, env_id, 3, budget, flags))
+    reached = sum(x >= goal for x in returns)
+    assert reached >= 2, returns

@@ -1,6 +1,7 @@
 """What several test files need: starts scripts and reads what they leave."""
 
 import csv
+import importlib
 import io
 import os
 import shutil
@@ -79,6 +80,11 @@ def read_rows(folder, without=()):
     """The rows of a run's progress.csv as dicts of strings, less the columns in `without`."""
     with open(folder / "progress.csv", newline="", encoding="utf-8") as f:
         return [{k: v for k, v in row.items() if k not in without} for row in csv.DictReader(f)]
+
+
+def load(names):
+    """The modules of scripts, by name."""
+    return tuple(importlib.import_module(name) for name in names)
 
 
 def comment_lines(text):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box, Discrete
+from helpers import load
 
 import ddpg
 import logx
@@ -18,6 +19,7 @@ import sac
 import td3
 import trpo
 import vpg
+from benchmark.scripts import OFF_POLICY, ON_POLICY
 
 pytestmark = pytest.mark.fast
 
@@ -26,7 +28,7 @@ def siblings(*modules):
     return pytest.mark.parametrize("algo", modules, ids=lambda m: m.__name__)
 
 
-on_policy, off_policy = siblings(vpg, trpo, ppo), siblings(ddpg, td3, sac)
+on_policy, off_policy = siblings(*load(ON_POLICY)), siblings(*load(OFF_POLICY))
 OBS, ACT, CHOICE = Box(-np.inf, np.inf, (2,)), Box(-1, 1, (2,)), Discrete(3)
 RNG = np.random.default_rng  # each test seeds its own
 

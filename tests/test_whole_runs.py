@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
-from helpers import read_rows
+from helpers import load, read_rows
 
-import ddpg
 import logx
-import ppo
 import sac
-import td3
-import trpo
-import vpg
+from benchmark import scripts
 
 pytestmark = pytest.mark.fast
 
@@ -25,7 +21,7 @@ def siblings(*modules):
     return pytest.mark.parametrize("algo", modules, ids=lambda m: m.__name__)
 
 
-ON_POLICY, OFF_POLICY = (vpg, trpo, ppo), (ddpg, td3, sac)
+ON_POLICY, OFF_POLICY = load(scripts.ON_POLICY), load(scripts.OFF_POLICY)
 every = siblings(*ON_POLICY, *OFF_POLICY)
 on_policy, off_policy = siblings(*ON_POLICY), siblings(*OFF_POLICY)
 

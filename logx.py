@@ -287,14 +287,14 @@ def rescale_actions(env, env_id):
         )
 
     bounded = is_bounded(space)
-    low = np.where(bounded, space.low, -1.0)
-    high = np.where(bounded, space.high, 1.0)
+    low = np.where(bounded, space.low, np.float64(-1))
+    high = np.where(bounded, space.high, np.float64(1))
+    middle = low / 2 + high / 2
+    half = high / 2 - low / 2
 
     def to_env(a):
-        fraction = (a + 1) / 2  # of the way from low to high
-        rescaled = (1 - fraction) * low + fraction * high
         # clipped, since noise exceeds [−1, 1], and so does rounding
-        return np.clip(rescaled, space.low, space.high).astype(space.dtype)
+        return np.clip(middle + half * a, space.low, space.high).astype(space.dtype)
 
     limit = np.where(bounded, np.float32(1), np.float32(np.inf))
     return gym.wrappers.TransformAction(env, to_env, gym.spaces.Box(-limit, limit))

@@ -151,8 +151,9 @@ def test_actions_never_leave_their_box(name, dtype, monkeypatch):
     for a in (-1, 1, 0, 0.5, -1.7, 40):
         env.step(np.full(200, a, np.float32))  # Strict insists on its bounds and dtype
     lowest, highest, middle, later, below, above = env.unwrapped.received
-    assert np.array_equal(lowest, space.low) and np.array_equal(below, space.low)
-    assert np.array_equal(highest, space.high) and np.array_equal(above, space.high)
+    assert np.array_equal(below, space.low) and np.array_equal(above, space.high)
+    np.testing.assert_allclose(lowest, space.low, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(highest, space.high, rtol=0, atol=1e-13)
     span = space.high.astype(float) - space.low
     tolerance = 8 * float(np.finfo(dtype).eps) * 60
     np.testing.assert_allclose(middle, space.low + 0.5 * span, atol=tolerance)

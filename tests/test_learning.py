@@ -31,7 +31,7 @@ def best_return(name, env_id, seed, budget, flags):
     """The best epoch's mean return: of its test episodes, or, on-policy, in training.
 
     The best, not the last: DDPG reaches 1000 on InvertedPendulum and may lose it again. Of nine
-    seeds all had reached it within the budget, and three had lost it at its end.
+    seeds all had reached it within the budget, and two had lost it at its end.
     """
     script = importlib.import_module(name)
     folder = script.train(script.Args(env_id=env_id, seed=seed, total_timesteps=budget, **flags))

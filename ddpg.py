@@ -51,6 +51,7 @@ class Args:
     hidden_sizes: tuple[int, ...] = (256, 256)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
+    compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
     replay_size: int = 1_000_000  # capacity of the replay buffer, in transitions
     polyak: float = 0.995  # ρ: weight of the old targets in an update
     pi_lr: float = 1e-3  # learning rate of the policy
@@ -153,7 +154,9 @@ class ReplayBuffer:
         """A batch s, a, r, s2, d of tensors, drawn uniformly with replacement."""
         stored = min(self.n, self.capacity)
         idx = torch.randint(stored, (batch_size,)).numpy()
-        return [torch.as_tensor(x[idx]) for x in (self.s, self.a, self.r, self.s2, self.d)]
+        return [
+            torch.as_tensor(x.take(idx, axis=0)) for x in (self.s, self.a, self.r, self.s2, self.d)
+        ]
 
     def state_dict(self):
         """What was stored, for the checkpoint; the tensors share the arrays' memory."""
@@ -199,21 +202,35 @@ def compute_loss_pi(ac, batch, args):
     return loss_pi, {"losses/pi": loss_pi}
 
 
-def update_q(ac, ac_targ, batch, args, q_optimizer):
-    """(12) (13) One gradient step of Q. Returns what to log."""
+@logx.compilable
+def compute_grad_q(ac, ac_targ, batch, args):
+    """(12) (13) The gradient of the loss of Q, kept in .grad. Returns what to log."""
     y = compute_targets(ac, ac_targ, batch, args)  # (12)
     loss_q, info = compute_loss_q(ac, batch, y)  # (13)
-    q_optimizer.zero_grad()
     loss_q.backward()
+    return {name: x.detach() for name, x in info.items()}
+
+
+@logx.compilable
+def compute_grad_pi(ac, batch, args):
+    """(14) The gradient of the policy's loss, kept in .grad of θ alone. Returns what to log."""
+    loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
+    loss_pi.backward(inputs=list(ac.pi.parameters()))
+    return {name: x.detach() for name, x in info.items()}
+
+
+def update_q(ac, ac_targ, batch, args, q_optimizer):
+    """(12) (13) One gradient step of Q. Returns what to log."""
+    q_optimizer.zero_grad()
+    info = compute_grad_q(ac, ac_targ, batch, args)  # (12) (13)
     q_optimizer.step()
     return info
 
 
 def update_pi(ac, batch, args, pi_optimizer):
-    """(14) One gradient step of the policy, which leaves φ alone. Returns what to log."""
-    loss_pi, info = compute_loss_pi(ac, batch, args)  # (14)
+    """(14) One gradient step of the policy. Returns what to log."""
     pi_optimizer.zero_grad()
-    loss_pi.backward(inputs=list(ac.pi.parameters()))
+    info = compute_grad_pi(ac, batch, args)  # (14)
     pi_optimizer.step()
     return info
 
@@ -251,7 +268,7 @@ def train(args):
     if logx.size > 1:
         seeds = "for s in 1 2; do python ddpg.py --seed $s & done"
         raise logx.Stop(f"ddpg.py does not run under mpirun; for several seeds: {seeds}")
-    logx.setup()
+    logx.setup(args)
     env = make_env(args)
     test_env = None
     if args.num_test_episodes > 0:

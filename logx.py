@@ -4,6 +4,7 @@ It knows no algorithm. `python logx.py play RUN` shows the agent of a run.
 """
 
 import contextlib
+import ctypes
 import difflib
 import functools
 import hashlib
@@ -136,36 +137,16 @@ def note(sentence):
         tqdm.write(sentence, file=sys.stderr)
 
 
-# Environments -------------------------------------------------------------------------------------
+# Speed --------------------------------------------------------------------------------------------
 
-opened = contextlib.ExitStack()  # knows how to close what was opened
-opened_envs = []
-
-
-def closing(train):
-    """Decorator: closes the environments and files that train opened, also when it fails."""
-
-    @functools.wraps(train)
-    def wrapper(args):
-        try:
-            return train(args)
-        finally:
-            opened.close()
-            opened_envs.clear()
-
-    return wrapper
+compiled = {}  # function -> what torch.compile made of it
 
 
-def close_env(env):
-    """Closes an environment. If that fails, a line says so, and what went before is not lost."""
-    try:
-        env.close()
-    except Exception as e:
-        note(f"Note: the environment could not be closed: {e}")
+def setup(args):
+    """Gives torch one thread, unless OMP_NUM_THREADS says otherwise; notes what would be slow.
 
-
-def setup():
-    """Gives torch one thread, unless OMP_NUM_THREADS says otherwise; notes too many processes."""
+    Raises Stop if --compile cannot work here.
+    """
     # With small networks, more threads are often slower.
     if not os.environ.get("OMP_NUM_THREADS"):
         torch.set_num_threads(1)
@@ -182,6 +163,104 @@ def setup():
     sharers = gather(here).count(here)
     if sharers > len(cores):
         note(f"Note: {sharers} processes share {len(cores)} cores; fewer would be faster.")
+
+    if sys.stderr.isatty() and needs_mkl_shim() and not has_mkl_shim():
+        page = "docs/user/faster.md"
+        note(f"Note: torch is up to twice as fast on this processor with the shim in {page}.")
+
+    if args.compile:
+        check_compiler()
+
+
+def needs_mkl_shim(cpuinfo="/proc/cpuinfo"):
+    """Whether torch's matrix products are slow on this processor: one of AMD's, with AVX-512."""
+    if not torch.backends.mkl.is_available() or not Path(cpuinfo).exists():
+        return False
+    text = Path(cpuinfo).read_text(encoding="utf-8")
+    return "AuthenticAMD" in text and "avx512f" in text
+
+
+def has_mkl_shim():
+    """Whether the library was preloaded that gives these processors MKL's fast path."""
+    return sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mkl_serv_intel_cpu_true")
+
+
+def check_compiler():
+    """Compiles a line, to have it fail now and not in the middle. Raises Stop."""
+    begin = time.perf_counter()
+    try:
+        compile_function(lambda x: x + 1)(torch.zeros(1))
+    except Exception as e:
+        reason = str(e).strip().splitlines()[0]
+        raise Stop(f"--compile needs a C++ compiler, like g++ or clang++: {reason}") from e
+    note(f"Note: starting the compiler took {time.perf_counter() - begin:.1f} s.")
+
+
+def compile_function(f):
+    """f as one program, made by torch.compile when it is first called."""
+    # Not public in torch 2.14.1: makes loss.backward() part of the program.
+    torch._dynamo.config.trace_autograd_ops = True
+    # Random numbers are drawn as usual, so that a compiled run has the same noise.
+    options = {"fallback_random": True}
+    return torch.compile(f, fullgraph=True, dynamic=False, options=options)
+
+
+def compilable(f):
+    """Decorator: with --compile, f becomes one compiled program, gradients and all.
+
+    The last argument of f must be the run's Args. What f returns must be detached.
+    """
+
+    @functools.wraps(f)
+    def wrapper(*inputs):
+        if not inputs[-1].compile:
+            return f(*inputs)
+        if f in compiled:
+            return compiled[f](*inputs)
+
+        begin = time.perf_counter()
+        compiled[f] = compile_function(f)
+        result = compiled[f](*inputs)
+        note(f"Note: compiling {f.__name__} took {time.perf_counter() - begin:.1f} s.")
+        return result
+
+    return wrapper
+
+
+def forget_compiled():
+    """Ends a run's use of compiled functions, since torch keeps few versions of each."""
+    if compiled:
+        compiled.clear()
+        torch.compiler.reset()
+
+
+# Environments -------------------------------------------------------------------------------------
+
+opened = contextlib.ExitStack()  # knows how to close what was opened
+opened_envs = []
+
+
+def closing(train):
+    """Decorator: closes and forgets what train opened or compiled, also when it fails."""
+
+    @functools.wraps(train)
+    def wrapper(args):
+        try:
+            return train(args)
+        finally:
+            opened.close()
+            opened_envs.clear()
+            forget_compiled()
+
+    return wrapper
+
+
+def close_env(env):
+    """Closes an environment. If that fails, a line says so, and what went before is not lost."""
+    try:
+        env.close()
+    except Exception as e:
+        note(f"Note: the environment could not be closed: {e}")
 
 
 def make_env(args, render_mode=None):
@@ -801,12 +880,13 @@ def new_folder(name):
 
 
 def write_config(folder, args, script):
-    """Writes config.json: arguments, number of ranks, versions, and the script's git commit."""
+    """Writes config.json: the arguments, and what else tells how the run was made."""
     config = {
         "args": vars(replace(args, resume=None)),
         "ranks": size,
         "commit": read_commit(script.resolve().parent),
         "python": sys.version,
+        "mkl_shim": has_mkl_shim(),
     }
     for module in ("gymnasium", "mujoco", "numpy", "torch"):
         if module in sys.modules:

@@ -50,6 +50,7 @@ class Args:
     hidden_sizes: tuple[int, ...] = (64, 64)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
+    compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
     lam: float = 0.97  # λ of the advantages
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function per epoch
@@ -310,6 +311,13 @@ def compute_loss_v(ac, batch):
     return loss_v, {"losses/v": loss_v, "values/v": v, "values/explained_variance": explained}
 
 
+@logx.compilable
+def compute_grad_v(ac, batch, args):
+    """(8) The gradient of the value function's loss, kept in .grad."""
+    loss_v, _ = compute_loss_v(ac, batch)  # (8)
+    loss_v.backward()
+
+
 def flat_grad(y, params, **kwargs):
     """∇y as one vector (n,)."""
     return parameters_to_vector(torch.autograd.grad(y, params, **kwargs))
@@ -363,9 +371,8 @@ def update_v(ac, batch, args, v_optimizer):
     """
     _, info = compute_loss_v(ac, batch)
     for _ in range(args.train_v_iters):  # (8)
-        loss_v, _ = compute_loss_v(ac, batch)
         v_optimizer.zero_grad()
-        loss_v.backward()
+        compute_grad_v(ac, batch, args)
         logx.average_gradients(ac.v)
         v_optimizer.step()
 
@@ -380,7 +387,7 @@ def train(args):
         shared = f"cannot be shared evenly by {logx.size} processes"
         raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} {shared}")
     steps = args.steps_per_epoch // logx.size
-    logx.setup()
+    logx.setup(args)
     env = make_env(args)
     if steps < (logx.time_limit(env) or 0):
         logx.note(

@@ -44,6 +44,7 @@ class Args:
     hidden_sizes: tuple[int, ...] = (64, 64)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
+    compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
     lam: float = 0.97  # λ of the advantages
     pi_lr: float = 3e-4  # learning rate of the policy
     vf_lr: float = 1e-3  # learning rate of the value function
@@ -273,20 +274,34 @@ def compute_loss_v(ac, batch):
     return loss_v, {"losses/v": loss_v, "values/v": v, "values/explained_variance": explained}
 
 
+@logx.compilable
+def compute_grad_pi(ac, batch, args):
+    """(6) The gradient of the policy's loss, kept in .grad."""
+    loss_pi, _ = compute_loss_pi(ac, batch, args)  # (6)
+    loss_pi.backward()
+
+
+@logx.compilable
+def compute_grad_v(ac, batch, args):
+    """(8) The gradient of the value function's loss, kept in .grad."""
+    loss_v, _ = compute_loss_v(ac, batch)  # (8)
+    loss_v.backward()
+
+
 def update_pi(ac, batch, args, pi_optimizer):
     """(6) (7) One step of Adam.
 
     Returns what to log: the loss as it was before it, the rest as it is after it.
     """
-    loss_pi, _ = compute_loss_pi(ac, batch, args)  # (6)
+    loss_old, _ = compute_loss_pi(ac, batch, args)
     pi_optimizer.zero_grad()
-    loss_pi.backward()
+    compute_grad_pi(ac, batch, args)  # (6)
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
 
     with torch.no_grad():
         loss_new, info = compute_loss_pi(ac, batch, args)
-    return {"losses/pi": loss_pi, "losses/delta_pi": loss_new - loss_pi, **info}
+    return {"losses/pi": loss_old, "losses/delta_pi": loss_new - loss_old, **info}
 
 
 def update_v(ac, batch, args, v_optimizer):
@@ -296,9 +311,8 @@ def update_v(ac, batch, args, v_optimizer):
     """
     _, info = compute_loss_v(ac, batch)
     for _ in range(args.train_v_iters):  # (8)
-        loss_v, _ = compute_loss_v(ac, batch)
         v_optimizer.zero_grad()
-        loss_v.backward()
+        compute_grad_v(ac, batch, args)
         logx.average_gradients(ac.v)
         v_optimizer.step()
 
@@ -313,7 +327,7 @@ def train(args):
         shared = f"cannot be shared evenly by {logx.size} processes"
         raise logx.Stop(f"--steps-per-epoch {args.steps_per_epoch} {shared}")
     steps = args.steps_per_epoch // logx.size
-    logx.setup()
+    logx.setup(args)
     env = make_env(args)
     if steps < (logx.time_limit(env) or 0):
         logx.note(

@@ -252,7 +252,7 @@ def train(algo, a):
         raise logx.Stop("SB3's runs cannot be resumed")
     if a.exp_name == algo:
         a.exp_name = f"sb3-defaults-{algo}" if a.defaults else f"sb3-{algo}"
-    logx.setup()
+    logx.setup(a)
     if algo in ON_POLICY:
         return train_on_policy(algo, a)
     return train_off_policy(algo, a)

@@ -53,10 +53,11 @@ TAKEN = {
 
 # arguments of ours that SB3 cannot express
 IGNORED = {
-    "ppo": {"vf_lr", "train_v_iters"},
-    "ddpg": {"q_lr"},
-    "td3": {"q_lr"},
-    "sac": {"q_lr"},
+    "trpo": {"compile"},
+    "ppo": {"compile", "vf_lr", "train_v_iters"},
+    "ddpg": {"compile", "q_lr"},
+    "td3": {"compile", "q_lr"},
+    "sac": {"compile", "q_lr"},
 }
 
 
@@ -250,6 +251,8 @@ def train(algo, a):
     """Trains SB3's version of a script with arguments `a`; returns the run's folder."""
     if a.resume:
         raise logx.Stop("SB3's runs cannot be resumed")
+    if a.compile:
+        raise logx.Stop("SB3's updates cannot be compiled")
     if a.exp_name == algo:
         a.exp_name = f"sb3-defaults-{algo}" if a.defaults else f"sb3-{algo}"
     logx.setup(a)

@@ -54,7 +54,7 @@ HUNTS = {
             "The agent learns as well as the right one. Compare the other columns.",
             "A policy that has just been changed is not the policy from before. "
             "Which one do the logged numbers describe?",
-            "update_pi evaluates the loss twice. "
+            "update_pi calls compute_loss_pi twice. "
             "Which of the two should the logged numbers come from?",
         ),
     ),

@@ -348,7 +348,7 @@ def test_ctrl_c_prints_how_to_go_on(tmp_path, unbroken):
 @pytest.mark.parametrize("asked, given", [("", 1), ("2", 2)])
 def test_one_thread_unless_asked_for_more(asked, given):
     env = os.environ | {"OMP_NUM_THREADS": asked}
-    code = "import torch, logx; logx.setup(); print(torch.get_num_threads())"
+    code = "import torch, logx, ppo; logx.setup(ppo.Args()); print(torch.get_num_threads())"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )

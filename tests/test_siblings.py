@@ -87,8 +87,12 @@ COPIES = [
     ("compute_advantages", ON_POLICY),
     ("compute_batch", ON_POLICY),
     ("compute_loss_v", ON_POLICY),
+    ("compute_grad_pi", ["vpg", "ppo"]),
+    ("compute_grad_v", ON_POLICY),
     ("update_v", ON_POLICY),
     ("ReplayBuffer", OFF_POLICY),
+    ("compute_grad_q", OFF_POLICY),
+    ("compute_grad_pi", OFF_POLICY),
     ("update_q", OFF_POLICY),
     ("update_pi", OFF_POLICY),
     ("evaluate", OFF_POLICY),
@@ -111,7 +115,7 @@ def test_copies_are_identical(what, names):
 
 
 COMMON = ["env_id", "env_kwargs", "seed", "exp_name", "total_timesteps", "steps_per_epoch"]
-COMMON += ["max_episode_steps", "hidden_sizes", "gamma", "resume"]
+COMMON += ["max_episode_steps", "hidden_sizes", "gamma", "resume", "compile"]
 
 
 def fields(name):

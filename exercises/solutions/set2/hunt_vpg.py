@@ -8,9 +8,9 @@ RIGHT in it.
 """
 
 WRONG = """\
-    loss_pi, info = compute_loss_pi(ac, batch, args)  # (6)
+    loss_old, info = compute_loss_pi(ac, batch, args)
     pi_optimizer.zero_grad()
-    loss_pi.backward()
+    compute_grad_pi(ac, batch, args)  # (6)
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
 
@@ -18,9 +18,9 @@ WRONG = """\
         loss_new, _ = compute_loss_pi(ac, batch, args)"""
 
 RIGHT = """\
-    loss_pi, _ = compute_loss_pi(ac, batch, args)  # (6)
+    loss_old, _ = compute_loss_pi(ac, batch, args)
     pi_optimizer.zero_grad()
-    loss_pi.backward()
+    compute_grad_pi(ac, batch, args)  # (6)
     logx.average_gradients(ac.pi)
     pi_optimizer.step()  # (7)
 

@@ -29,13 +29,15 @@ CASES = [
 ]
 
 
+@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(
     "name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
 )
-def test_learns(name, env_id, goal, budget, flags, tmp_path, monkeypatch):
+def test_learns(name, env_id, goal, budget, flags, compile, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     script = importlib.import_module(name)
-    folder = script.train(script.Args(env_id=env_id, seed=1, total_timesteps=budget, **flags))
+    knobs = dict(env_id=env_id, seed=1, total_timesteps=budget, compile=compile)
+    folder = script.train(script.Args(**knobs, **flags))
     with open(folder / "progress.csv", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
     column = "eval/episodic_return"

@@ -16,11 +16,14 @@ Its own flags:
     --jobs     runs at a time (default: the number of cores)
     --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; runs whose
                result is already there are skipped
+    --no-shim  without the shim that makes torch faster on AMD's processors with AVX-512; it is used
+               there if there is a C compiler (cc), and config.json says so ("mkl_shim")
 
 Runs go to runs/, named after the flags that vary. The same command, given again, skips the runs
-that the same code has finished, and resumes those that were interrupted; only the runs of
-Stable-Baselines3 start over. A run that fails, is refused, or is being made by another launcher
-does not stop the others; it is named at the end, and the exit code is 1.
+that the same code has finished, and resumes those that were interrupted, with or without the shim
+as they began; only the runs of Stable-Baselines3 start over. A run that fails, is refused, or is
+being made by another launcher does not stop the others; it is named at the end, and the exit code
+is 1.
 """
 
 import contextlib
@@ -50,10 +53,15 @@ import logx
 from benchmark.report import comparable_code
 from benchmark.sb3 import CLASSES, IGNORED, TAKEN, final_returns, write_final
 from benchmark.scripts import ON_POLICY, SCRIPTS
+from benchmark.shim import shim_environment
 from benchmark.terminal import replace_unprintable
 
 ROOT = Path(__file__).resolve().parent.parent
 IMPLS = ("ours", "sb3", "sb3-defaults")
+
+# their results share a folder, unless they vary: results tell their total_timesteps, and compile
+# changes the speed alone; other knobs are worth a folder of their own
+WITHOUT_FOLDER = ("total_timesteps", "compile")
 
 
 class Refused(Exception):
@@ -102,7 +110,7 @@ class Job:
         theirs_only = self.impl == "sb3-defaults" or (self.impl == "sb3" and self.algo == "vpg")
         ignored = set()
         if self.impl == "sb3":
-            ignored = IGNORED.get(self.algo, ignored)
+            ignored = IGNORED.get(self.algo, set()) | {"compile"}
 
         for knob in self.knobs:
             if knob in ("resume", "exp_name") or knob not in self.fields:
@@ -151,8 +159,7 @@ class Job:
             part = f"{knob}={file_name('-'.join(self.words(knob)))}"
             if knob in self.varied:
                 name.append(part)
-            # results tell their total_timesteps; a knob is worth a folder of its own
-            if knob in self.varied or knob != "total_timesteps":
+            if knob in self.varied or knob not in WITHOUT_FOLDER:
                 cell.append(part)
         self.name = ",".join(name)
         if self.impl != "ours":
@@ -212,8 +219,17 @@ class Job:
                 return False
         return self.algo not in ON_POLICY or (self.folder / "final.json").exists()
 
-    def start(self):
-        """Starts or resumes the run. Raises filelock.Timeout if another launcher is making it."""
+    def had_shim(self):
+        """Whether the run to be resumed began with the shim."""
+        config = json.loads((self.folder / "config.json").read_text(encoding="utf-8"))
+        # runs from before it was recorded had none
+        return config.get("mkl_shim", False)
+
+    def start(self, shim=True):
+        """Starts or resumes the run, a new one with the shim for MKL where that is needed.
+
+        Raises filelock.Timeout if another launcher is making it.
+        """
         Path("runs").mkdir(exist_ok=True)
         self.lock.acquire(blocking=False)
         command = [sys.executable, self.script]
@@ -224,12 +240,15 @@ class Job:
 
         if self.impl == "ours" and self.step() and (self.folder / "checkpoint.pt").exists():
             command += ["--resume", self.folder, "--total-timesteps", self.steps]
+            shim = self.had_shim()
         else:
             command += [*self.flags, "--exp-name", self.name]
 
         self.folder = None
         command = [str(word) for word in command]
         env = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        if shim:
+            env |= shim_environment()
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
@@ -413,7 +432,7 @@ def has_result(job, results):
         return False
 
 
-def work(jobs, at_a_time, results):
+def work(jobs, at_a_time, results, shim=True):
     """Runs the jobs behind one progress bar. Returns [(job, what went wrong), ...]."""
     waiting = list(jobs)
     running = []
@@ -423,7 +442,7 @@ def work(jobs, at_a_time, results):
     bar = tqdm(total=total, unit=" steps", unit_scale=True, smoothing=0.05, disable=None)
     try:
         while waiting or running:
-            start_next(waiting, running, failed, at_a_time)
+            start_next(waiting, running, failed, at_a_time, shim)
             ended = len(jobs) - len(waiting) - len(running)
             bar.set_description(f"{ended} of {len(jobs)} runs done")
             time.sleep(1)
@@ -448,12 +467,12 @@ def work(jobs, at_a_time, results):
     return failed
 
 
-def start_next(waiting, running, failed, at_a_time):
+def start_next(waiting, running, failed, at_a_time, shim):
     """Moves jobs from waiting to running as long as there is room, or to failed."""
     while waiting and len(running) < at_a_time:
         job = waiting.pop(0)
         try:
-            job.start()
+            job.start(shim)
             running.append(job)
         except filelock.Timeout:
             failed.append((job, "another launcher is making it"))
@@ -466,7 +485,12 @@ def check(given):
     """What is wrong with the command line, or None."""
     if not given["algo"]:
         return f"name an algorithm: {', '.join(SCRIPTS)}"
-    empty = [spell(flag) for flag, values in given.items() if not values]
+    if given.get("no_shim"):
+        return "--no-shim takes no value"
+    empty = []
+    for flag, values in given.items():
+        if flag != "no_shim" and not values:
+            empty.append(spell(flag))
     if empty:
         return f"no value for {', '.join(empty)}"
     jobs = given.get("jobs", ["1"])
@@ -500,6 +524,7 @@ def main(words):
         return 2
     (at_a_time,) = given.pop("jobs", [count_cores()])
     (results,) = given.pop("results", [None])
+    shim = given.pop("no_shim", None) is None
     at_a_time = int(at_a_time)
 
     jobs, refused = grid(given)
@@ -514,7 +539,7 @@ def main(words):
 
     # `kill` ends the runs as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    failed += work(todo, at_a_time, results)
+    failed += work(todo, at_a_time, results, shim)
     for job, complaint in failed:
         run = f"{job.name} on {job.env_id}, seed {job.seed}"
         print(f"run.py: failed: {run}: {complaint}", file=sys.stderr)

@@ -1,17 +1,32 @@
 """Speed: the scripts against Stable-Baselines3, in turns, and against a floor. Prints Markdown.
 
-    python benchmark/throughput.py                     everything
+    python benchmark/throughput.py                     every table but sbx
     python benchmark/throughput.py peers --algos sac   one table, for one script
+    python benchmark/throughput.py sbx                 against SBX, Stable-Baselines3 in JAX
 
 Every figure is measured in a process of its own, in HalfCheetah-v4, with --threads threads and
 without test episodes; the first epoch does not count. What is compared runs in turns, A B A B, and
 each turn gives a ratio; a cell is the median (min to max) of the turns.
+
+SBX needs a virtual environment of its own:
+
+    python -m venv .venv-sbx
+    .venv-sbx/bin/python -m pip install -r benchmark/requirements-sbx.txt
+
+In its table every process pins itself to one core, where the system can do that, since JAX takes
+all cores whatever --threads says. The first two epochs do not count, since SBX and --compile
+compile in them; how long the first takes is in columns of its own. torch's compiler keeps its
+results in a cache, which is empty when the table begins: only a row's first turn compiles anew.
+
+Where torch's matrix products need the shim for MKL (benchmark/shim.py), everything is measured with
+it, and the rows of peers and sbx also without it.
 """
 
 import importlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +34,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,7 +50,9 @@ import torch
 import tyro
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import logx
 from benchmark.scripts import OFF_POLICY, ON_POLICY, SCRIPTS
+from benchmark.shim import describe_shim, shim_environment
 from benchmark.terminal import replace_unprintable
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +60,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # arguments that make a run short
 SHORT_ON_POLICY = {"total_timesteps": 48_000}
 SHORT_OFF_POLICY = {"total_timesteps": 4_000, "steps_per_epoch": 1_000, "start_steps": 1_000}
+
+
+# for the table with SBX
+SHORT_ON_POLICY_SBX = {"total_timesteps": 24_000}
+SHORT_OFF_POLICY_SBX = {"num_test_episodes": 0}
 
 
 # Measurements, each in a process of its own -------------------------------------------------------
@@ -52,6 +75,13 @@ def short(algo):
     if algo in ON_POLICY:
         return SHORT_ON_POLICY
     return SHORT_OFF_POLICY
+
+
+def short_for_sbx(algo):
+    """The same, for the table with SBX."""
+    if algo in ON_POLICY:
+        return short(algo) | SHORT_ON_POLICY_SBX
+    return short(algo) | SHORT_OFF_POLICY_SBX
 
 
 def measure_ours(algo, flags):
@@ -68,6 +98,30 @@ def measure_ours(algo, flags):
     steps = rows["global_step"][-1] - rows["global_step"][0]
     seconds = rows["time"][-1] - rows["time"][0]
     return steps, seconds
+
+
+def measure_pinned(algo, flags):
+    """Steps and seconds of a script's epochs after the second, on one core; then its start-up.
+
+    Start-up is from the command to the end of the first epoch, in which the updates are compiled.
+    """
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    script = importlib.import_module(algo)
+    times = []
+
+    class Logger(logx.Logger):
+        def end_epoch(self, step):
+            super().end_epoch(step)
+            times.append((step, time.time()))
+
+    logx.Logger = Logger
+    script.train(script.Args(**short_for_sbx(algo) | flags))
+
+    _, first_end = times[0]
+    begin_step, begin = times[1]
+    last_step, end = times[-1]
+    return last_step - begin_step, end - begin, first_end - float(os.environ["BEGUN"])
 
 
 def measure_sb3(algo, flags):
@@ -202,6 +256,7 @@ def measure_stored(algo, flags):
 
 MEASURES = {
     "ours": measure_ours,
+    "pinned": measure_pinned,
     "sb3": measure_sb3,
     "env": measure_env,
     "rollout": measure_rollout,
@@ -242,15 +297,27 @@ class Job:
     algo: str
     flags: dict
     launcher: tuple = ()
+    shim: bool = True  # where it is needed
+
+    def command(self):
+        """The command line of the process that makes it."""
+        if self.kind == "sbx":
+            # the launcher is the Python of SBX's environment
+            program = [str(ROOT / "benchmark" / "sbx_child.py"), self.algo]
+        else:
+            program = [sys.executable, __file__, "child", self.kind, self.algo]
+        return [*self.launcher, *program, json.dumps(self.flags)]
 
 
 def run(job, threads):
     """The figures of one measurement, made in a process of its own."""
-    command = [*job.launcher, sys.executable, __file__]
-    command += ["child", job.kind, job.algo, json.dumps(job.flags)]
+    command = job.command()
     # mpirun is beside python
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     env = os.environ | {"OMP_NUM_THREADS": str(threads), "PATH": path}
+    if job.shim:
+        env |= shim_environment()
+    env["BEGUN"] = str(time.time())
     done = subprocess.run(command, capture_output=True, env=env, encoding="utf-8", errors="replace")
     if done.returncode != 0:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
@@ -285,9 +352,11 @@ def whole(x):
     return spread(x, "{:.0f}")
 
 
-def table(title, *columns):
-    """Prints a title and the head of a table."""
+def table(title, *columns, note=None):
+    """Prints a title, a note if there is one, and the head of a table."""
     print(f"\n### {title}\n")
+    if note:
+        print(f"{note}\n")
     row(*columns)
     print("|" + " --- |" * len(columns), flush=True)
 
@@ -311,27 +380,163 @@ def compare(a, name, algo, flags):
     row(name, whole(rate(ours)), whole(rate(theirs)), spread(ratio), memory(ours, theirs))
 
 
-PEERS = ("", "ours, steps/s", "SB3, steps/s", "ratio", "peak memory, MiB, ours / SB3")
+def compare_compiled(a, name, algo, flags, shim=True):
+    """Prints a row: a script, eager and compiled, against Stable-Baselines3."""
+    jobs = [Job("ours", algo, flags, shim=shim), Job("sb3", algo, flags, shim=shim)]
+    if has_compiler():
+        jobs.append(Job("ours", algo, flags | {"compile": True}, shim=shim))
+    ours, theirs, *compiled = turns(a, *jobs)
+
+    ratio = rate(ours) / rate(theirs)
+    cells = [whole(rate(ours)), whole(rate(theirs)), spread(ratio)]
+    for figures in compiled:
+        cells += [whole(rate(figures)), spread(rate(figures) / rate(theirs))]
+    if not compiled:
+        cells += ["no C++ compiler", "–"]
+    row(name, *cells, memory(ours, theirs))
+
+
+def has_compiler():
+    """Whether there is the C++ compiler that torch looks for."""
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    return shutil.which(os.environ.get("CXX", usual)) is not None
+
+
+def without_shim():
+    """Whether it makes a difference to measure without the shim, and that can be done."""
+    return bool(shim_environment())
+
+
+PEERS = ("", "ours, steps/s", "SB3, steps/s", "ratio")
+MEMORY = "peak memory, MiB, ours / SB3"
 
 
 def peers(a):
-    table("Against Stable-Baselines3", *PEERS)
+    compiled = ("ours, --compile", "ratio --compile / SB3")
+    table("Against Stable-Baselines3", *PEERS, *compiled, MEMORY)
     names = {
         "vpg": "VPG, A2C at its defaults",
         "trpo": "TRPO, matched",
         "ppo": "PPO, both at their defaults",
     }
+    rows = []
     for algo in a.algos:
         if algo in ON_POLICY:
-            compare(a, names[algo], algo, {})
+            rows.append((names[algo], algo, {}))
             continue
         for batch_size in (100, 256):
             name = f"{algo.upper()}, batch {batch_size}, matched"
-            compare(a, name, algo, {"batch_size": batch_size})
+            rows.append((name, algo, {"batch_size": batch_size}))
+
+    for name, algo, flags in rows:
+        compare_compiled(a, name, algo, flags)
+        if without_shim():
+            compare_compiled(a, f"{name}, without the shim", algo, flags, shim=False)
+
+
+SBX = (
+    "",
+    "ours, steps/s",
+    "ours, --compile",
+    "SBX, steps/s",
+    "ratio --compile / SBX",
+    "ratio --compile / ours",
+    "start-up, s: ours",
+    "ours, --compile",
+    "SBX",
+)
+SBX_NOTE = """\
+Every process on one core; the first two epochs do not count. Start-up: from the command to the end
+of the first epoch, updates and compilation included. torch's compiler keeps its results from one
+turn to the next, and its cache is empty before the first row; SBX compiles anew every time."""
+
+
+def sbx(a):
+    table("Against SBX (Stable-Baselines3 in JAX)", *SBX, note=SBX_NOTE)
+    rows = []
+    for algo in a.algos:
+        if algo == "ppo":
+            rows.append(("PPO, both at their defaults", algo, {}))
+        elif algo in OFF_POLICY:
+            for batch_size in (100, 256):
+                name = f"{algo.upper()}, batch {batch_size}, matched"
+                rows.append((name, algo, {"batch_size": batch_size}))
+
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
+        with mock.patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}):
+            for name, algo, flags in rows:
+                compare_sbx(a, name, algo, flags)
+
+
+def compare_sbx(a, name, algo, flags):
+    """Prints a row: a script, eager and compiled, against SBX. A second row is without the shim."""
+    compiled = flags | {"compile": True}
+    jobs = [
+        Job("pinned", algo, flags),
+        Job("pinned", algo, compiled),
+        Job("sbx", algo, sbx_settings(algo, flags), (a.sbx_python,), shim=False),
+    ]
+    if without_shim():
+        jobs.append(Job("pinned", algo, flags, shim=False))
+        jobs.append(Job("pinned", algo, compiled, shim=False))
+    ours, fast, theirs, *others = turns(a, *jobs)
+
+    row_sbx(name, ours, fast, theirs)
+    if others:
+        row_sbx(f"{name}, without the shim", *others, theirs)
+
+
+def row_sbx(name, ours, fast, theirs):
+    """Prints a row, of the figures (steps, seconds, start-up) of all three."""
+    rates = [whole(rate(figures)) for figures in (ours, fast, theirs)]
+    ratios = [spread(rate(fast) / rate(theirs)), spread(rate(fast) / rate(ours))]
+    starts = [spread(figures[:, 2], "{:.1f}") for figures in (ours, fast, theirs)]
+    row(name, *rates, *ratios, *starts)
+
+
+def sbx_settings(algo, flags):
+    """What sbx_child.py needs to know: how long to run, and the model's keyword arguments."""
+    from benchmark.sb3 import off_policy_settings
+
+    script = importlib.import_module(algo)
+    a = script.Args(**short_for_sbx(algo) | flags)
+    settings = {}
+    act_noise = None
+    if algo in OFF_POLICY:
+        # HalfCheetah's actions
+        action_space = gym.spaces.Box(-1, 1, (6,))
+        settings = off_policy_settings(algo, a, action_space)
+        # cannot be JSON: the child makes it
+        if settings.pop("action_noise", None) is not None:
+            act_noise = a.act_noise
+        settings["qf_learning_rate"] = a.q_lr
+    return {
+        "settings": settings,
+        "act_noise": act_noise,
+        "total_timesteps": a.total_timesteps,
+        "steps_per_epoch": a.steps_per_epoch,
+    }
+
+
+def find_sbx(python):
+    """Returns None if that Python has SBX, else a sentence that tells how to make one."""
+    try:
+        command = [python, "-c", "import sbx"]
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+        found = done.returncode == 0
+        reason = "".join(done.stderr.strip().splitlines()[-1:])
+    except OSError as e:
+        found = False
+        reason = e.strerror
+    if found:
+        return None
+    make = "python -m venv .venv-sbx"
+    fill = ".venv-sbx/bin/python -m pip install -r benchmark/requirements-sbx.txt"
+    return f"{python} cannot import sbx ({reason}); to make one that can: {make} && {fill}"
 
 
 def hidden(a):
-    table("Hidden units, two layers of each; short epochs and episodes", *PEERS)
+    table("Hidden units, two layers of each; short epochs and episodes", *PEERS, MEMORY)
     knobs = {
         "ppo": {"steps_per_epoch": 500, "total_timesteps": 2_000},
         "sac": {
@@ -420,6 +625,7 @@ def time_start(algo):
 
 TABLES = {
     "peers": peers,
+    "sbx": sbx,
     "update": update,
     "rollout": rollout,
     "ranks": ranks,
@@ -429,14 +635,17 @@ TABLES = {
 }
 Table = Literal[tuple(TABLES)]
 Script = Literal[SCRIPTS]
+# SBX needs an environment of its own
+USUAL_TABLES = tuple(name for name in TABLES if name != "sbx")
 
 
 @dataclass
 class Args:
-    tables: tyro.conf.Positional[tuple[Table, ...]] = tuple(TABLES)  # tables to make
+    tables: tyro.conf.Positional[tuple[Table, ...]] = USUAL_TABLES  # tables to make
     algos: tuple[Script, ...] = SCRIPTS  # scripts to measure
     rounds: int = 3  # turns of each comparison
     threads: int = 1  # torch's threads in each process
+    sbx_python: str = ".venv-sbx/bin/python"  # Python of SBX's virtual environment
 
 
 def describe_processors():
@@ -454,6 +663,15 @@ def describe_processors():
 
 
 def main(a):
+    """Makes the tables; returns the exit code."""
+    if "sbx" in a.tables:
+        complaint = find_sbx(a.sbx_python)
+        if complaint is None and not has_compiler():
+            complaint = "sbx also measures --compile, which needs a C++ compiler"
+        if complaint:
+            print(f"throughput.py: {complaint}", file=sys.stderr)
+            return 2
+
     command = " ".join(["python benchmark/throughput.py", *sys.argv[1:]])
     commit = subprocess.getoutput(f"git -C '{ROOT}' describe --always --dirty")
     date = time.strftime("%Y-%m-%d")
@@ -461,9 +679,11 @@ def main(a):
 
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"{describe_processors()}, {a.threads} thread(s), {versions}")
+    print(describe_shim(), flush=True)
 
     for name in a.tables:
         TABLES[name](a)
+    return 0
 
 
 if __name__ == "__main__":
@@ -472,4 +692,4 @@ if __name__ == "__main__":
         kind, algo, flags = sys.argv[2:]
         child(kind, algo, json.loads(flags))
     else:
-        main(tyro.cli(Args))
+        sys.exit(main(tyro.cli(Args)))

@@ -1,11 +1,13 @@
 """The benchmark's programs: launcher, SB3 reference runner, plotter, report and throughput."""
 
 import csv
+import ctypes
 import importlib
 import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,12 +23,17 @@ from stable_baselines3.common.buffers import ReplayBuffer
 sys.path.insert(0, str(ROOT))
 
 import logx
-from benchmark import plot, report, sb3, throughput
+from benchmark import plot, report, sb3, shim, throughput
 from benchmark import run as launcher
 from benchmark.scripts import OFF_POLICY, SCRIPTS
 
 CARTPOLE = "--env-id CartPole-v1 --steps-per-epoch 200"
 TINY = f"{CARTPOLE} --total-timesteps 400 --train-v-iters 3 --hidden-sizes 8,8".split()
+
+
+needs_cc = pytest.mark.skipif(
+    sys.platform != "linux" or shutil.which("cc") is None, reason="needs Linux and cc"
+)
 
 
 def lines(done):
@@ -114,6 +121,66 @@ def test_a_run_from_before_a_knob_was_added_had_its_default():
     assert not job.fits(made)
 
 
+def test_compiled_results_share_the_folder_but_no_run_mixes(tmp_path):
+    for words, cell in (
+        ("sac --compile True", "sac"),
+        ("sac --compile True --total-timesteps 9 --gamma 0.9", "sac,gamma=0.9"),
+        ("sac --compile True False", "sac,compile=True"),
+    ):
+        jobs, refused = launcher.grid(launcher.parse(words.split()))
+        assert not refused and jobs[0].args.compile
+        assert jobs[0].result("results").parts[2] == cell
+
+    (eager,), _ = launcher.grid(launcher.parse(["sac"]))
+    (fast,), _ = launcher.grid(launcher.parse("sac --compile True".split()))
+    assert eager.label == fast.label
+    made = vars(eager.args)
+    write(tmp_path / "config.json", json.dumps({"args": made}))
+    write(tmp_path / "sac.py", read(ROOT / "sac.py"))
+    assert eager.same(tmp_path) and not fast.same(tmp_path)
+    # a run from before there was --compile was eager
+    del made["compile"]
+    assert eager.fits(made) and not fast.fits(made)
+
+
+@needs_cc
+def test_runs_have_the_shim_where_it_is_needed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(logx, "needs_mkl_shim", lambda: True)
+    monkeypatch.setattr(logx, "has_mkl_shim", lambda: False)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    # main() would change how pytest takes SIGTERM
+    monkeypatch.setattr(launcher.signal, "signal", lambda *args: None)
+    words = [*CARTPOLE.split(), "--total-timesteps", "400", "--impl", "ours", "sb3"]
+    for flags, expected in (([], True), (["--no-shim"], False)):
+        assert launcher.main(["ppo", *words, *flags]) == 0
+        configs = [json.loads(read(path)) for path in Path("runs").glob("*/config.json")]
+        assert [config["mkl_shim"] for config in configs] == [expected, expected]
+        shutil.rmtree("runs")
+
+
+@pytest.mark.parametrize("recorded", [True, False, None])
+def test_a_resumed_run_keeps_its_shim(recorded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    monkeypatch.setattr(launcher, "shim_environment", lambda: {"LD_PRELOAD": "shim.so"})
+    started = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, env, **__: started.append(env))
+    (job,), _ = launcher.grid(launcher.parse(["ppo", *TINY]))
+    folder = tmp_path / "runs" / f"{job.label}__1"
+    folder.mkdir(parents=True)
+    config = {"args": vars(job.args)}
+    if recorded is not None:
+        config["mkl_shim"] = recorded
+    write(folder / "config.json", json.dumps(config))
+    write(folder / "ppo.py", read(ROOT / "ppo.py"))
+    write(folder / "progress.csv", "global_step\n200\n")
+    write(folder / "checkpoint.pt", "")
+
+    job.start(shim=not recorded)
+    assert ("LD_PRELOAD" in started[0]) == bool(recorded)
+
+
 def test_keyword_arguments_of_the_environment(tmp_path):
     """JSON's commas, quotes and braces reach every implementation, but no file name."""
     first = '{"sutton_barto_reward": false}'
@@ -196,6 +263,8 @@ def test_an_interrupted_run_is_resumed(tmp_path):
         ("sac --impl sb3-defaults --compile True", "SB3's SAC cannot be given --compile"),
         ("sac --jobs none", "--jobs"),
         ("sac --results a b", "--results"),
+        ("sac --no-shim 1", "--no-shim takes no value"),
+        ("sac --impl sb3 --compile True", "SB3's SAC cannot be given --compile"),
         ("", "python benchmark/run.py"),
     ],
 )
@@ -531,6 +600,68 @@ def test_an_update_is_measured():
     job = throughput.Job("stored", "sac", {"stored": 2_000, "batch_size": 4, "hidden_sizes": [8]})
     updates, seconds, floor, _ = throughput.run(job, threads=1)
     assert updates == 390 and seconds / updates > floor > 0
+
+
+def test_without_sbx_a_sentence_tells_how_to_get_it(tmp_path):
+    for python in ("no/such/python", sys.executable):
+        words = ["peers", "sbx", "--sbx-python", python]
+        done = run("benchmark/throughput.py", *words, cwd=tmp_path)
+        assert done.returncode == 2 and not done.stdout
+        (line,) = done.stderr.splitlines()
+        assert line.startswith(f"throughput.py: {python} cannot import sbx")
+        assert "python -m venv .venv-sbx && " in line and "requirements-sbx.txt" in line
+    assert "sbx" in throughput.TABLES and "sbx" not in throughput.Args().tables
+
+
+@pytest.mark.parametrize("algo", ["ppo", *OFF_POLICY])
+def test_sbx_is_told_our_settings(algo):
+    flags = {} if algo == "ppo" else {"batch_size": 7}
+    job = json.loads(json.dumps(throughput.sbx_settings(algo, flags)))
+    assert (job["act_noise"] == 0.1) == (algo in ("ddpg", "td3"))
+    if algo == "ppo":
+        assert job["settings"] == {} and job["total_timesteps"] == 24_000
+    else:
+        assert job["settings"]["batch_size"] == 7
+        assert job["settings"]["learning_rate"] == 1e-3
+        assert job["total_timesteps"] == 4_000
+
+
+def test_start_up_is_measured_apart():
+    flags = {"steps_per_epoch": 500, "total_timesteps": 2_000}
+    job = throughput.Job("pinned", "ppo", flags)
+    steps, seconds, start_up, _ = throughput.run(job, threads=1)
+    # the epochs after the second
+    assert steps == 1_000 and seconds > 0 and start_up > 0
+
+
+# The shim -----------------------------------------------------------------------------------------
+
+
+@needs_cc
+def test_the_shim_has_the_function_that_mkl_asks(monkeypatch):
+    monkeypatch.setattr(logx, "needs_mkl_shim", lambda: True)
+    monkeypatch.setattr(logx, "has_mkl_shim", lambda: False)
+    monkeypatch.setenv("LD_PRELOAD", "")
+    (path,) = shim.shim_environment().values()
+    assert ctypes.CDLL(path).mkl_serv_intel_cpu_true() == 1
+    assert shim.describe_shim().startswith("Measured with the shim")
+    # keeps what is preloaded already
+    monkeypatch.setenv("LD_PRELOAD", "other.so")
+    assert shim.shim_environment() == {"LD_PRELOAD": f"{path} other.so"}
+    # torch sees it in a process of its own
+    monkeypatch.setenv("LD_PRELOAD", path)
+    command = [sys.executable, "-c", "import logx; print(logx.has_mkl_shim())"]
+    assert subprocess.check_output(command, cwd=ROOT, text=True) == "True\n"
+
+
+def test_no_shim_where_none_is_needed_or_none_can_be_built(monkeypatch):
+    monkeypatch.setattr(logx, "needs_mkl_shim", lambda: False)
+    assert shim.shim_environment() == {} and "needs no shim" in shim.describe_shim()
+
+    monkeypatch.setattr(logx, "needs_mkl_shim", lambda: True)
+    monkeypatch.setattr(logx, "has_mkl_shim", lambda: False)
+    monkeypatch.setattr(shim, "build_shim", lambda: None)
+    assert shim.shim_environment() == {} and "needs the C compiler" in shim.describe_shim()
 
 
 # The variants -------------------------------------------------------------------------------------

@@ -74,6 +74,8 @@ NOT_RUN = {
         "downloads; .ci/run does it"
     ),
     r"(\.venv/bin/)?pip install .*": "downloads; .ci/run does it with requirements.txt",
+    r"python -m venv \.venv-sbx": "for the next line",
+    r"\.venv-sbx/bin/python -m pip install .*": "downloads JAX, and torch once more",
     r"\.ci/run": "it would start this test again",
     r"\. \.venv/bin/activate": "the tests run in that environment",
     r"(.* && )?(\.venv/bin/)?python -m pytest.*": "it could start this test; .ci/run does it",

@@ -50,7 +50,7 @@ class Args:
     hidden_sizes: tuple[int, ...] = (64, 64)  # units in each hidden layer
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
-    compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
+    compile: bool = False  # compile the updates of V (not of π); needs a C++ compiler
     lam: float = 0.97  # λ of the advantages
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function per epoch

@@ -46,6 +46,10 @@ SHORT = {
     "mpirun -np 4 python ppo.py --env-id Hopper-v4": "",  # like the README's
     "for s in 1 2 3 4; do python sac.py --env-id Hopper-v4 --seed $s & done; wait": "",
     (line := "OMP_NUM_THREADS=2 python sac.py --hidden-sizes 1024 1024"): f"{line} {TINY['sac']}",
+    (
+        line := "echo 'int mkl_serv_intel_cpu_true(void){return 1;}' "
+        "| cc -shared -fPIC -xc - -o libmklamd.so"
+    ): line,
     (line := "cp sac.py sac_cuda.py"): line,
     "patch sac_cuda.py benchmark/variants/sac_cuda.patch": (
         "cp sac.py sac_cuda.py; patch sac_cuda.py benchmark/variants/sac_cuda.patch"

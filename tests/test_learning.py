@@ -3,6 +3,9 @@
 Flags differ from the defaults only because those are made for runs of a million steps.
 Of 107 runs with seeds 10 to 19, which chose nothing here, 98 were at their goal in the last epoch
 and 104 in one of the last three: DDPG, for one, may lose on InvertedPendulum what it has reached.
+With --compile each script learns its first task. Of DDPG's seeds 10 to 19 on InvertedPendulum, 7
+ended at the goal without it and 10 with it, all after reaching 450 or more; seed 1, which does so
+without, did not with it.
 """
 
 import csv
@@ -29,9 +32,10 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("compile", [False, True], ids=["eager", "compiled"])
 @pytest.mark.parametrize(
-    "name, env_id, goal, budget, flags", CASES, ids=[f"{case[0]}-{case[1]}" for case in CASES]
+    "name, env_id, goal, budget, flags, compile",
+    [(*case, False) for case in CASES] + [(*case, True) for case in CASES[:6]],
+    ids=[f"{case[0]}-{case[1]}" for case in CASES] + [f"{case[0]}-compiled" for case in CASES[:6]],
 )
 def test_learns(name, env_id, goal, budget, flags, compile, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -138,6 +138,8 @@ def test_arguments_of_one_name_have_one_help(name):
     for field, text in fields(name).items():
         assert text[1], f"{field} has no help"
         for other in family if field in of_a_family else SCRIPTS:
+            if field == "compile" and "trpo" in (name, other):
+                continue  # TRPO compiles less, and says so
             assert fields(other).get(field, text) == text, f"{field} of {name}.py and {other}.py"
 
 

@@ -49,7 +49,7 @@ SHORT = {
     (
         line := "echo 'int mkl_serv_intel_cpu_true(void){return 1;}' "
         "| cc -shared -fPIC -xc - -o libmklamd.so"
-    ): line,
+    ): line.replace("{", "{{").replace("}", "}}"),
     (line := "cp sac.py sac_cuda.py"): line,
     "patch sac_cuda.py benchmark/variants/sac_cuda.patch": (
         "cp sac.py sac_cuda.py; patch sac_cuda.py benchmark/variants/sac_cuda.patch"

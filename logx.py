@@ -165,8 +165,7 @@ def setup(args):
         note(f"Note: {sharers} processes share {len(cores)} cores; fewer would be faster.")
 
     if sys.stderr.isatty() and needs_mkl_shim() and not has_mkl_shim():
-        page = "docs/user/faster.md"
-        note(f"Note: torch is up to twice as fast on this processor with the shim in {page}.")
+        note("Note: docs/user/faster.md shows how torch runs faster on this processor.")
 
     if args.compile:
         check_compiler()

@@ -975,6 +975,8 @@ def parse(Args):
         return args
 
     state = read_checkpoint(args.resume)
+    if "rngs" not in state:
+        raise Stop(f"{args.resume} holds an agent's weights only: it can be played, not resumed")
     script = Path(sys.argv[0]).name
     made = f"{state['script']} in {len(state['rngs'])} process(es)"
     now = f"{script} in {size} process(es)"
@@ -1069,21 +1071,28 @@ class Play:
 
 @closing
 def play(args):
-    """Rebuilds a run's agent and plays episodes."""
+    """Rebuilds a run's agent and plays episodes. Returns their returns."""
     state = read_checkpoint(args.run)
     if "ac" not in state:
         raise Stop(f"{args.run} holds no agent (ac)")
-    if "statistics" not in state:
-        raise Stop(f"{args.run} was made by older code; its config.json names the commit")
+    other_code = f"{args.run} was made by other code; its config.json names the commit"
+    if not {"script", "args", "statistics"} <= state.keys():
+        raise Stop(other_code)
     script = load_script(Path(args.run), state["script"], args.trust)
-    script_args = script["Args"](**state["args"])
+    try:
+        script_args = script["Args"](**state["args"])
+    except (TypeError, ValueError) as e:
+        raise Stop(f"{other_code}: {e}") from e
     env = make_play_env(script["make_env"], script_args, args)
     set_statistics(env, state["statistics"][0])
     freeze_statistics(env)
     seed_globals(PLAY, script_args.seed)
     seed_env(env, PLAY, script_args.seed)
     ac = script["ActorCritic"](env.observation_space, env.action_space, script_args)
-    ac.load_state_dict(state["ac"])
+    try:
+        ac.load_state_dict(state["ac"])
+    except RuntimeError as e:
+        raise Stop(f"{other_code}: its networks are others") from e
 
     film = None
     if args.video:
@@ -1113,6 +1122,7 @@ def play(args):
         lengths.append(ep_len)
     print(f"return {np.mean(returns):.1f} ± {np.std(returns):.1f}, ", end="")
     print(f"length {np.mean(lengths):.1f} ± {np.std(lengths):.1f} (mean ± standard deviation)")
+    return returns
 
 
 def load_script(run, name, trust):

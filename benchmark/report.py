@@ -7,6 +7,7 @@ number of steps. A file that cannot be read is skipped, with a line on stderr.
 
 import ast
 import csv
+import functools
 import json
 import subprocess
 import sys
@@ -23,12 +24,14 @@ import numpy as np
 import tyro
 from PIL import Image
 
+from benchmark.agents import write_table
 from benchmark.plot import count, draw_band, read_table, smooth
 from benchmark.scripts import OFF_POLICY, ON_POLICY, SCRIPTS
 from benchmark.terminal import replace_unprintable
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmark" / "results"
+AGENTS = ROOT / "benchmark" / "agents"
 ENVS = ("HalfCheetah-v4", "Hopper-v4", "Walker2d-v4", "Swimmer-v4", "Ant-v4")
 
 # which of Stable-Baselines3's implementations each algorithm is judged against
@@ -80,19 +83,29 @@ class Result:
             self.script = "benchmark/sb3.py"
 
     def is_old(self):
-        """Whether the script's code has changed since the commit that made the result."""
-        command = ["git", "-C", ROOT, "show", f"{self.made['commit']}:{self.script}"]
-        then = subprocess.run(command, capture_output=True, encoding="utf-8")
-        # a commit that ends in "-dirty" is none that git knows
-        if then.returncode != 0:
-            return True
-        now = (ROOT / self.script).read_text(encoding="utf-8")
-        return comparable_code(then.stdout) != comparable_code(now)
+        """Whether the code has changed since the commit that made the result."""
+        commit = self.made["commit"]
+        return has_changed(commit, self.script) or has_changed(commit, "logx.py")
+
+
+@functools.cache
+def has_changed(commit, file):
+    """Whether the code of a file has changed since a commit."""
+    command = ["git", "-C", ROOT, "show", f"{commit}:{file}"]
+    then = subprocess.run(command, capture_output=True, encoding="utf-8")
+    # a commit that ends in "-dirty" is none that git knows
+    if then.returncode != 0:
+        return True
+    now = (ROOT / file).read_text(encoding="utf-8")
+    return comparable_code(then.stdout) != comparable_code(now)
 
 
 def comparable_code(source):
-    """A script's code in a form to compare: without comments, docstrings and messages."""
-    tree = ast.parse(source)
+    """A file's code in a form to compare: without comments, docstrings, messages, and play.
+
+    The last section of logx.py, Play, takes no part in training.
+    """
+    tree = ast.parse(source.split("\n# Play ---")[0])
     for node in ast.walk(tree):
         may_have_docstring = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         if may_have_docstring and ast.get_docstring(node) is not None:
@@ -531,7 +544,7 @@ def make_report(results, published, out):
     lines += columns_tables(results)
 
     if any(r.is_old() for r in results):
-        mark = "† made before the last change of its script's code (`logx.py` is not looked at)."
+        mark = "† made before the last change of the code of its script or of `logx.py`."
         lines += [mark, ""]
     return lines
 
@@ -545,6 +558,7 @@ def main():
     out.mkdir(exist_ok=True)
     lines = make_report(results, read_published(), out)
     (out / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    write_table(AGENTS, ENVS)
     print(f"{len(results)} results: {out}")
     return 0
 

@@ -16,6 +16,8 @@ Its own flags:
     --jobs     runs at a time (default: the number of cores)
     --results  folder to collect finished runs in, as IMPL/ALGO/ENV_ID/SEED.csv; runs whose
                result is already there are skipped
+    --agents   folder to keep the agents in, of our runs of seed 0 with no other flag than the
+               environment, the steps, and --compile; see benchmark/agents.py
     --no-shim  without the shim that makes torch faster on AMD's processors with AVX-512; it is used
                there if there is a C compiler (cc), and config.json says so ("mkl_shim")
 
@@ -50,6 +52,7 @@ import tyro
 from tqdm import tqdm
 
 import logx
+from benchmark.agents import FILMED, keep_agent, keep_early
 from benchmark.report import comparable_code
 from benchmark.sb3 import CLASSES, IGNORED, TAKEN, final_returns, write_final
 from benchmark.scripts import ON_POLICY, SCRIPTS
@@ -252,23 +255,43 @@ class Job:
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=env)
 
-    def end(self, results):
+    def agent(self, agents):
+        """The path of the run's agent among those kept in a folder; None if it is not kept."""
+        wanted = self.impl == "ours" and self.seed == "0" and self.cell == self.algo
+        return Path(agents, f"{self.algo}-{self.place}") if agents and wanted else None
+
+    def is_kept(self, results, agents):
+        """Whether the run's result, and its agent, have been collected."""
+        agent = self.agent(agents)
+        there = results and self.result(results).exists()
+        return there and (agent is None or (agent / "score.json").exists())
+
+    def watch(self, agents):
+        """Keeps the policies that a run under way has come to, where films are made."""
+        agent = self.agent(agents)
+        if agent and self.env_id in FILMED and self.step():
+            with contextlib.suppress(OSError, logx.Stop):  # the next second tries again
+                keep_early(self.folder, agent, self.step() / self.steps)
+
+    def end(self, results, agents):
         """Keeps the result of a run whose process has ended. Returns what went wrong, or None."""
         self.lock.release()
         self.folder = None
         if self.process.returncode == 0 and self.is_done():
-            return self.keep(results)
+            return self.keep(results, agents)
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         if not lines:
             return f"{self.log} is empty"
         return f"{self.log} ends: {lines[-1]}"
 
-    def keep(self, results):
+    def keep(self, results, agents):
         """Completes and collects a run that is done. Returns what went wrong, or None."""
         try:
             self.finish()
             if results:
                 self.collect(results)
+            if self.agent(agents):
+                keep_agent(self.folder, self.agent(agents))
         except (OSError, ValueError, KeyError, logx.Stop) as e:
             return f"its result cannot be kept: {e}"
         return None
@@ -404,17 +427,18 @@ def grid(given):
 # Work ---------------------------------------------------------------------------------------------
 
 
-def sort_out(jobs, results):
+def sort_out(jobs, results, agents):
     """The jobs that are yet to be done, and [(job, what is wrong with its result), ...]."""
     todo = []
     failed = []
     for job in jobs:
-        if results and job.result(results).exists():
-            if not has_result(job, results):
-                wrong = "is damaged or was made with other arguments; move it away"
-                failed.append((job, f"{job.result(results)} {wrong}"))
+        if results and job.result(results).exists() and not has_result(job, results):
+            wrong = "is damaged or was made with other arguments; move it away"
+            failed.append((job, f"{job.result(results)} {wrong}"))
+        elif job.is_kept(results, agents):
+            continue
         elif job.is_done():
-            complaint = job.keep(results)
+            complaint = job.keep(results, agents)
             if complaint:
                 failed.append((job, complaint))
         else:
@@ -432,7 +456,7 @@ def has_result(job, results):
         return False
 
 
-def work(jobs, at_a_time, results, shim=True):
+def work(jobs, at_a_time, results, agents, shim=True):
     """Runs the jobs behind one progress bar. Returns [(job, what went wrong), ...]."""
     waiting = list(jobs)
     running = []
@@ -448,10 +472,11 @@ def work(jobs, at_a_time, results, shim=True):
             time.sleep(1)
 
             for job in list(running):
+                job.watch(agents)
                 if job.process.poll() is not None:
                     running.remove(job)
                     steps_ended += job.steps
-                    complaint = job.end(results)
+                    complaint = job.end(results, agents)
                     if complaint:
                         failed.append((job, complaint))
             steps_running = sum(min(job.step(), job.steps) for job in running)
@@ -496,8 +521,9 @@ def check(given):
     jobs = given.get("jobs", ["1"])
     if len(jobs) != 1 or not jobs[0].isdigit() or int(jobs[0]) < 1:
         return "--jobs takes one number, 1 or more"
-    if len(given.get("results", [""])) != 1:
-        return "--results takes one folder"
+    for flag in ("results", "agents"):
+        if len(given.get(flag, [""])) != 1:
+            return f"--{flag} takes one folder"
     return None
 
 
@@ -524,6 +550,7 @@ def main(words):
         return 2
     (at_a_time,) = given.pop("jobs", [count_cores()])
     (results,) = given.pop("results", [None])
+    (agents,) = given.pop("agents", [None])
     shim = given.pop("no_shim", None) is None
     at_a_time = int(at_a_time)
 
@@ -533,13 +560,13 @@ def main(words):
     if not jobs:
         return 2
 
-    todo, failed = sort_out(jobs, results)
+    todo, failed = sort_out(jobs, results, agents)
     there = len(jobs) - len(todo)
     print(f"{len(todo)} runs to do, {there} already there; {at_a_time} at a time", file=sys.stderr)
 
     # `kill` ends the runs as Ctrl-C does
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    failed += work(todo, at_a_time, results, shim)
+    failed += work(todo, at_a_time, results, agents, shim)
     for job, complaint in failed:
         run = f"{job.name} on {job.env_id}, seed {job.seed}"
         print(f"run.py: failed: {run}: {complaint}", file=sys.stderr)

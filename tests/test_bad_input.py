@@ -140,6 +140,29 @@ def test_missing_or_damaged_run(command, how, tmp_path, finished):
     assert_refused(script, *args, folder, cwd=tmp_path, says="checkpoint.pt is missing or damaged")
 
 
+def write_state(folder, state):
+    """Makes a folder with a checkpoint of this content."""
+    folder.mkdir()
+    logx.write_checkpoint(folder, state)
+    return folder
+
+
+def test_an_agent_of_other_code_or_without_its_run(tmp_path, finished):
+    state = logx.read_checkpoint(finished)
+    agent = {name: state[name] for name in ("script", "args", "step", "ac", "statistics")}
+    folder = write_state(tmp_path / "agent", agent)
+    assert_refused("ppo.py", "--resume", folder, cwd=tmp_path, says="weights only")
+
+    others = {
+        "key": {name: x for name, x in agent.items() if name != "statistics"},
+        "argument": agent | {"args": agent["args"] | {"target_kl": 0.01}},
+        "network": agent | {"args": agent["args"] | {"hidden_sizes": (9,)}},
+    }
+    for name, other in others.items():
+        folder = write_state(tmp_path / name, other)
+        assert_refused("logx.py", "play", folder, cwd=tmp_path, says="was made by other code")
+
+
 RESUMED = [
     ("vpg", "RUN", 0, "ppo.py"),  # another script's
     ("sac", "RUN", 0, "ppo.py"),

@@ -533,6 +533,7 @@ def test_the_report(tmp_path, monkeypatch, capsys):
     write(folder / "8.csv", "# " + json.dumps(made) + "\nglobal_step\n4000\n")
 
     monkeypatch.setattr(report, "RESULTS", tmp_path)
+    monkeypatch.setattr(report, "AGENTS", tmp_path)
     assert report.main() == 0
     assert capsys.readouterr().err.count("report.py: skipped ") == 2
     text = read(tmp_path / "report" / "README.md")
@@ -562,6 +563,11 @@ def test_a_result_is_old_when_the_code_has_changed():
     assert code == report.comparable_code(other_docstring + "# end")
     assert code == report.comparable_code(other_message)
     assert code != report.comparable_code(other_code)
+
+    shared = read(ROOT / "logx.py")
+    train, play = shared.split("# Play ---")
+    assert report.comparable_code(shared) == report.comparable_code(f"{train}# Play ---{play}x = 1")
+    assert report.comparable_code(shared) != report.comparable_code(f"{train}x = 1{play}")
 
 
 def test_an_unknown_flag_makes_no_report():

@@ -33,7 +33,10 @@ def cited(text):
 def test_ids_are_found_in_links_and_in_text():
     link = "[1](https://arxiv.org/abs/1312.5602), <https://arxiv.org/pdf/1707.06347v2.pdf> and"
     assert cited(f"{link} HL-Gauss, 2403.03950v1.") == {"1312.5602", "1707.06347", "2403.03950"}
-    assert cited("https://arxiv.org/abs/cs/0601001, arXiv:1312.5602.") == {"cs/0601001", "1312.5602"}
+    assert cited("https://arxiv.org/abs/cs/0601001, arXiv:1312.5602.") == {
+        "cs/0601001",
+        "1312.5602",
+    }
     assert cited("1312.5602, 1913.12345, 0.2403.12345, 12403.12345 and 2403.123456") == set()
 
 

@@ -13,7 +13,8 @@ sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]  # our extensions; logx.py
 project = "Spinning Up in Deep RL, for today"
 html_title = project
 language = "en"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "katex", "annotated", "figures", "generated"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions += ["katex", "annotated", "figures", "generated", "questions"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]

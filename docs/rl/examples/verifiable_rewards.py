@@ -1,0 +1,99 @@
+"""RL with verifiable rewards: a policy learns to close brackets from "right" and "wrong" alone.
+
+ 1: input: policy parameters θ_0, prompts x such as "([", a checker r(x, y)
+ 2: for k = 0, 1, 2, ... do
+ 3:   sample a group of K answers y_1, ..., y_K to every prompt, token by token
+ 4:   let the checker rate them: r_i = 1 if y_i closes all brackets in order, else 0
+ 5:   compare every answer with its group: Â_i = r_i − mean(r_1, ..., r_K)
+ 6:   take one step of gradient ascent on mean_i Â_i Σ_t log π_θ(y_{i,t}|x, y_{i,<t}), with Adam
+
+This is GRPO with one step per batch, without its standard deviation and without its KL term.
+
+    python docs/rl/examples/verifiable_rewards.py --seed 1
+"""
+
+import itertools
+
+import torch
+import tyro
+from torch import nn
+from torch.distributions import Categorical
+
+TOKENS = "_()[]."  # "_" fills short prompts up on the left, "." ends an answer
+N = 5  # tokens in a prompt; an answer has one more
+
+
+class Policy(nn.Module):
+    """A GRU. Tokens (B, T) -> logits of the token after each of them (B, T, 6), and its memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.gru = nn.GRU(len(TOKENS), 64, batch_first=True)
+        self.head = nn.Linear(64, len(TOKENS))
+
+    def forward(self, tokens, memory=None):
+        x, memory = self.gru(nn.functional.one_hot(tokens, len(TOKENS)).float(), memory)
+        return self.head(x), memory
+
+
+@torch.no_grad()
+def sample(pi, prompts):
+    """(3) An answer to each prompt. Tokens (B, N) -> prompts and answers (B, 2N + 1)."""
+    texts = [prompts]
+    logits, memory = pi(prompts)
+    for _ in range(N + 1):
+        texts.append(Categorical(logits=logits[:, -1:], validate_args=False).sample())
+        logits, memory = pi(texts[-1], memory)
+    return torch.cat(texts, dim=1)
+
+
+def to_strings(texts):
+    return ["".join(TOKENS[token] for token in text) for text in texts.tolist()]
+
+
+def check(text):
+    """(4) 1 if the brackets before the first full stop are in balance, else 0."""
+    text, stop, _ = text.lstrip("_").partition(".")
+    while "()" in text or "[]" in text:
+        text = text.replace("()", "").replace("[]", "")
+    return float(text == "" and stop == ".")
+
+
+def compute_loss(pi, texts, adv):
+    """(6) −mean Â Σ_t log π_θ(y_t|x, y_{<t}). Tokens (B, 2N + 1), advantages (B,) -> scalar."""
+    logits, _ = pi(texts[:, :-1])
+    logp = Categorical(logits=logits, validate_args=False).log_prob(texts[:, 1:])[:, N - 1 :]
+    is_stop = (texts[:, N:] == TOKENS.index(".")).long()
+    belongs = is_stop.cumsum(dim=1) - is_stop == 0  # the answer ends with its first full stop
+    return -(adv * (logp * belongs).sum(dim=1)).mean()
+
+
+def train(seed: int = 0, steps: int = 300, group_size: int = 16, lr: float = 3e-3):
+    """Trains on the prompts of 1 to 4 brackets; returns its success on these and on those of 5."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    pi = Policy()  # (1)
+    optimizer = torch.optim.Adam(pi.parameters(), lr=lr)
+    prompts = ["".join(x) for n in range(1, N + 1) for x in itertools.product("([", repeat=n)]
+    x = torch.tensor([[TOKENS.index(token) for token in x.rjust(N, "_")] for x in prompts])
+    x = x.repeat_interleave(group_size, dim=0)
+    longer = x[:, 0] != TOKENS.index("_")
+
+    print(" step  success  on longer prompts  an answer")
+    for step in range(steps + 1):  # (2)
+        texts = sample(pi, x[~longer])  # (3)
+        r = torch.tensor([check(text) for text in to_strings(texts)]).view(-1, group_size)  # (4)
+        adv = (r - r.mean(dim=1, keepdim=True)).flatten()  # (5)
+        if step % 50 == 0:
+            others = [check(text) for text in to_strings(sample(pi, x[longer]))]
+            success = r.mean().item(), sum(others) / len(others)
+            print(f"{step:5d} {success[0]:8.3f} {success[1]:18.3f}  {to_strings(texts)[-1]}")
+        loss = compute_loss(pi, texts, adv)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return success
+
+
+if __name__ == "__main__":
+    tyro.cli(train)

@@ -48,6 +48,17 @@ def test_every_page_of_markdown_is_in_the_contents(site):
         assert name in linked | {"index.html"}, f"{name} cannot be found from the front page"
 
 
+def test_what_a_text_calls_next_is_the_next_page(site):
+    named = 0
+    for page in pages(site):
+        footer = soup(page).select_one("a.next-page")
+        for text in soup(page).find_all(string=re.compile(r"\bNext: ")):
+            named += 1
+            link = text.find_next("a")["href"]
+            assert footer["href"] == link, f"{page.name}: {link}, but {footer['href']} follows"
+    assert named > 20
+
+
 def test_internal_links_and_anchors_resolve(site):
     dead = []
     for page in pages(site):

@@ -4,8 +4,6 @@
 ```{paper-list}               docs/papers.yaml; with an argument, only the papers of that topic
 ```{coverage-table} essay     docs/coverage/essay.csv; with several names, these in one table
 ```{result-table} SAC         an algorithm's rows of the benchmark report
-```{chapters}                 a toctree whose lines may be patterns; the first that matches a page
-                              takes it
 """
 
 import contextlib
@@ -20,11 +18,8 @@ from unittest import mock
 
 import yaml
 from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx import addnodes
-from sphinx.directives.other import TocTree
 from sphinx.util.docutils import SphinxDirective
-from sphinx.util.matching import patfilter
 
 DOCS = Path(__file__).parents[1]
 
@@ -131,16 +126,6 @@ class ResultTable(FromFile):
         return self.markdown("\n".join(lines))
 
 
-class Chapters(TocTree):
-    def run(self):
-        pages = {}
-        for line in self.content:
-            pages |= dict.fromkeys(patfilter(sorted(self.env.found_docs), line))
-        self.content = StringList(list(pages), source=self.env.docname)
-        self.env.note_reread()  # pages come and go
-        return super().run()
-
-
 def plain_docstring(app, what, name, obj, options, lines):
     """Escapes our docstrings: plain text, in which only `x` is markup, for code.
 
@@ -172,7 +157,6 @@ def link_outside(app, doctree):
 def setup(app):
     # before Sphinx collects the files to copy
     app.connect("doctree-read", link_outside, priority=100)
-    app.add_directive("chapters", Chapters)
     app.connect("autodoc-process-docstring", plain_docstring)
     app.add_directive("script-help", ScriptHelp)
     app.add_directive("paper-list", PaperList)

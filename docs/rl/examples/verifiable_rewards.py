@@ -4,10 +4,8 @@
  2: for k = 0, 1, 2, ... do
  3:   sample a group of K answers y_1, ..., y_K to every prompt, token by token
  4:   let the checker rate them: r_i = 1 if y_i closes all brackets in order, else 0
- 5:   compare every answer with its group: Â_i = r_i − mean(r_1, ..., r_K)
+ 5:   compare every answer with its group, as GRPO does: Â_i = r_i − mean(r_1, ..., r_K)
  6:   take one step of gradient ascent on mean_i Â_i Σ_t log π_θ(y_{i,t}|x, y_{i,<t}), with Adam
-
-This is GRPO with one step per batch, without its standard deviation and without its KL term.
 
     python docs/rl/examples/verifiable_rewards.py --seed 1
 """
@@ -47,8 +45,8 @@ def sample(pi, prompts):
     return torch.cat(texts, dim=1)
 
 
-def to_strings(texts):
-    return ["".join(TOKENS[token] for token in text) for text in texts.tolist()]
+def spell(tokens):
+    return "".join(TOKENS[token] for token in tokens)
 
 
 def check(text):
@@ -74,20 +72,22 @@ def train(seed: int = 0, steps: int = 300, group_size: int = 16, lr: float = 3e-
     torch.manual_seed(seed)
     pi = Policy()  # (1)
     optimizer = torch.optim.Adam(pi.parameters(), lr=lr)
-    prompts = ["".join(x) for n in range(1, N + 1) for x in itertools.product("([", repeat=n)]
-    x = torch.tensor([[TOKENS.index(token) for token in x.rjust(N, "_")] for x in prompts])
-    x = x.repeat_interleave(group_size, dim=0)
+    prompts = []
+    for length in range(1, N + 1):
+        for brackets in itertools.product("([", repeat=length):
+            prompts.append([TOKENS.index(token) for token in "".join(brackets).rjust(N, "_")])
+    x = torch.tensor(prompts).repeat_interleave(group_size, dim=0)
     longer = x[:, 0] != TOKENS.index("_")
 
     print(" step  success  on longer prompts  an answer")
     for step in range(steps + 1):  # (2)
         texts = sample(pi, x[~longer])  # (3)
-        r = torch.tensor([check(text) for text in to_strings(texts)]).view(-1, group_size)  # (4)
+        r = torch.tensor([check(spell(row)) for row in texts.tolist()]).view(-1, group_size)  # (4)
         adv = (r - r.mean(dim=1, keepdim=True)).flatten()  # (5)
         if step % 50 == 0:
-            others = [check(text) for text in to_strings(sample(pi, x[longer]))]
+            others = [check(spell(row)) for row in sample(pi, x[longer]).tolist()]
             success = r.mean().item(), sum(others) / len(others)
-            print(f"{step:5d} {success[0]:8.3f} {success[1]:18.3f}  {to_strings(texts)[-1]}")
+            print(f"{step:5d} {success[0]:8.3f} {success[1]:18.3f}  {spell(texts[-1])}")
         loss = compute_loss(pi, texts, adv)
         optimizer.zero_grad()
         loss.backward()

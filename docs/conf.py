@@ -10,10 +10,10 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS / "_ext"), str(DOCS.parent)]  # our extensions; logx.py, for its page
 
-project = "Spinning Up in Deep RL, for today"
+project = "Spinning Up in Deep RL"
 html_title = project
 language = "en"
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton"]
 extensions += ["katex", "annotated", "figures", "generated", "questions"]
 exclude_patterns = ["_build", "_ext"]
 
@@ -26,10 +26,15 @@ autodoc_typehints = "none"
 python_use_unqualified_type_names = True
 
 html_theme = "furo"
+html_theme_options = {
+    "light_css_variables": {"color-brand-primary": "#b33c00", "color-brand-content": "#0a5cad"},
+    "dark_css_variables": {"color-brand-primary": "#ff9d66", "color-brand-content": "#7ab8ff"},
+}
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "_static/favicon.svg"
+html_logo = "_static/favicon.svg"
 html_math_renderer = "katex"  # shipped with the site, in _static/katex
 html_copy_source = False
 html_show_sourcelink = False

@@ -189,10 +189,58 @@ def test_keyboard_on_pseudocode_lights_the_code_and_leads_there(show):
     assert browser.current_url.endswith("#sac-12")
 
 
+def in_view(browser, ids):
+    """Those of the lines that can be seen: in the window, and in their own pane."""
+    script = """
+      return arguments[0].filter(id => {
+        const r = document.getElementById(id).getBoundingClientRect();
+        const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
+        return document.elementFromPoint(x, y)?.closest("[id]")?.id == id;
+      })
+    """
+    return browser.execute_script(script, ids)
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+def test_the_code_opens_at_train(size, show):
+    browser = show("algorithms/sac-annotated.html", size)
+    source = (ROOT / "sac.py").read_text(encoding="utf-8").splitlines()
+    line = source.index("def train(args):") + 1
+    point_at(browser, ".annotated .right")
+    assert in_view(browser, [f"sac-L{line}"])
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE])
+@pytest.mark.parametrize("name, number", [("sac", "12"), ("trpo", "7b"), ("ppo", "3")])
+def test_a_click_brings_the_other_side_into_view(name, number, size, show):
+    browser = show(f"algorithms/{name}-annotated.html", size)
+    click = "document.querySelector(`[id='${arguments[0]}'] ${arguments[1]}`).click()"
+    step = f"{name}-{number}"
+    browser.execute_script("document.getElementById(arguments[0]).scrollIntoView()", step)
+    browser.execute_script(click, step, ".number")
+    lines = [f"{name}-L{n}" for n in citing(name, number)[0]]
+    assert in_view(browser, lines)
+    assert in_view(browser, [step])
+
+    # and back, from a line of code to its step
+    browser.execute_script(click, f"{name}-L{max(citing(name, '1')[0])}", ".src")
+    assert in_view(browser, [f"{name}-1"])
+
+
+def test_the_keyboard_brings_the_code_into_view(show):
+    browser = show("algorithms/sac-annotated.html#sac-11")
+    for _ in range(10):
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        if lit_steps(browser) == ["12"]:
+            break
+    assert in_view(browser, [f"sac-L{n}" for n in citing("sac", "12")[0]])
+
+
 def test_a_tap_keeps_a_line_lit_on_a_phone(show):
     browser = show("algorithms/ddpg-annotated.html", PHONE)
     browser.execute_script("document.querySelector('[id=\"ddpg-15\"] .step').click()")
     assert lit(browser, "lit") == citing("ddpg", "15")[0]
+    assert in_view(browser, [f"ddpg-L{n}" for n in citing("ddpg", "15")[0]])
 
 
 @pytest.mark.parametrize("size", [DESKTOP, PHONE])

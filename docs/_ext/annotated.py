@@ -6,12 +6,15 @@
     :lines: 11-12
     :lit: 12
     ```
+    ```{pseudocode} sac
+    ```
     ```{sibling-diff} ddpg td3
     ```
 
 A code line belongs to pseudocode line 12 if it ends with the comment `# (12)`, a function if its
 docstring begins with `(12)`. The second form shows only some lines of the pseudocode, and the code
-that cites them; line 12 is lit at first. The third shows what changed from one script to another.
+that cites them; line 12 is lit at first. The third is the pseudocode alone, the fourth what changed
+from one script to another.
 """
 
 import ast
@@ -33,6 +36,7 @@ from sphinx.util.docutils import SphinxDirective
 
 ROOT = Path(__file__).parents[2]
 CITATION = re.compile(r"\((\d+[a-z]?)\)")
+SUBSCRIPT = re.compile(r"_\{((?:[^{}]|\{[^{}]*\})*)\}")
 BREAKABLE = re.compile(
     r'<span class="p">[^<]*[(\[]</span>|(?<=[\w)\]]</span>)(?=<span class="o">\.</span>)'
 )
@@ -124,7 +128,20 @@ def source_line(line, html, cut=0, label=""):
     return f'<span class="src" style="--indent:{indent}">{label}{blanks}{html}\n</span>'
 
 
-def pseudocode_html(s, numbers, prefix):
+def with_subscripts(html):
+    """The subscripts of a docstring set below the line; their braces stay in the text, unseen."""
+    brace = '<span class="brace">{}</span>'.format
+
+    def lower(m):
+        return f"{brace('_{')}<sub>{SUBSCRIPT.sub(lower, m[1])}</sub>{brace('}')}"
+
+    return re.sub(
+        r'(?<=<span class="sd">)(.*?)(?=</span>)', lambda m: SUBSCRIPT.sub(lower, m[1]), html
+    )
+
+
+def pseudocode_html(s, numbers, prefix, page=""):
+    """The lines of the pseudocode; their links to the code lead to another page if it is given."""
     rows, outer = [], min(indent for number, indent, _ in s.pseudocode if number in numbers)
     for number, indent, text in s.pseudocode:
         if number not in numbers:
@@ -132,11 +149,13 @@ def pseudocode_html(s, numbers, prefix):
         links = []
         for line, name in s.places(number):
             hidden = f'<span class="visually-hidden">, {escape(name)}</span>'
-            links.append(f'<a href="#{prefix}-L{line}" title="{escape(name)}">{line}{hidden}</a>')
+            href = f"{page}#{prefix}-L{line}"
+            links.append(f'<a href="{href}" title="{escape(name)}">{line}{hidden}</a>')
         key, rest = re.match(r"((?:input|for|repeat|if|when)\b)?(.*)", text).groups()
         text = (f"<b>{key}</b>" if key else "") + typeset.html(rest)
+        anchor = "" if page else f' id="{prefix}-{number}"'
         rows.append(
-            f'<li id="{prefix}-{number}" data-cites="{number}" style="--indent:{indent - outer}">'
+            f'<li{anchor} data-cites="{number}" style="--indent:{indent - outer}">'
             f'<span class="number">{number}</span><span class="step">{text} <span class="places">'
             f'<span class="visually-hidden">in the code: line </span>{" ".join(links)}'
             "</span></span></li>"
@@ -162,6 +181,7 @@ def code_html(s, spans, numbers, prefix):
                 end = re.match(rf"(?:{CITATION.pattern} ?)*", mark[-1:] + tail).end()
                 linked = CITATION.sub(link, (mark[-1:] + tail)[:end])
                 html = head + mark[:-1] + linked + (mark[-1:] + tail)[end:]
+            html = with_subscripts(html)
             data = f' data-cites="{" ".join(cites)}"' if cites else ""
             data += f' data-part="{" ".join(s.part[n])}"' if n in s.part else ""
             label = f'<a class="ln" href="#{prefix}-L{n}" tabindex="-1">{n}</a>'
@@ -205,13 +225,28 @@ class Annotated(SphinxDirective):
         code = code_html(s, spans, numbers, prefix)
         kind = "annotated" if notes else "annotated excerpt"
         lit = self.options.get("lit", "")
+        train = f"{prefix}-L{first_line(s.train)}" if notes else ""
         html = (
-            f'<div class="{kind}" data-script="{s.name}" data-lit="{lit}">\n'
+            f'<div class="{kind}" data-script="{s.name}" data-lit="{lit}" data-train="{train}">\n'
             f'<div class="left" role="group" aria-label="Pseudocode of {s.name}.py">'
             f'<div class="pane">{pseudocode}{notes}</div></div>\n'
             f'<div class="right" role="group" aria-label="Code of {s.name}.py">{code}</div>\n'
             "</div>\n"
         )
+        return [nodes.raw("", html, format="html")]
+
+
+class Pseudocode(SphinxDirective):
+    """The whole pseudocode in a box. Its links lead to the code on the annotated page."""
+
+    required_arguments = 1
+    has_content = True  # for a reader on a code host; not shown here
+
+    def run(self):
+        s = script(self, self.arguments[0])
+        numbers = [number for number, _, _ in s.pseudocode]
+        rows = pseudocode_html(s, numbers, s.name, f"{s.name}-annotated.html")
+        html = f'<div class="annotated-box"><p>{typeset.html(s.title)}</p>\n{rows}</div>\n'
         return [nodes.raw("", html, format="html")]
 
 
@@ -252,7 +287,7 @@ class SiblingDiff(SphinxDirective):
         sign = {"same": " ", "del": "−", "ins": "+"}[kind]
         label = {"same": "", "del": "taken out: ", "ins": "put in: "}[kind]
         label = label and f'<span class="visually-hidden">{label}</span>'
-        code = source_line(s.lines[index], s.html[index], 0, label)
+        code = source_line(s.lines[index], with_subscripts(s.html[index]), 0, label)
         return (
             f'<span class="line {kind}"><span class="ln">{i}</span><span class="ln">{j}</span>'
             f'<span class="sign" aria-hidden="true">{sign}</span>{code}</span>'
@@ -277,6 +312,7 @@ def add_files(app, pagename, templatename, context, doctree):
 
 def setup(app):
     app.add_directive("annotated", Annotated)
+    app.add_directive("pseudocode", Pseudocode)
     app.add_directive("sibling-diff", SiblingDiff)
     app.connect("html-page-context", add_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

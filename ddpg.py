@@ -53,12 +53,12 @@ class Args:
     resume: str | None = None  # run folder to resume
     compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
     replay_size: int = 1_000_000  # capacity of the replay buffer, in transitions
-    polyak: float = 0.995  # ρ: weight of the old targets in an update
+    polyak: float = 0.995  # ρ: share that the target networks keep in an update
     pi_lr: float = 1e-3  # learning rate of the policy
     q_lr: float = 1e-3  # learning rate of Q
     batch_size: int = 100  # transitions per batch
     start_steps: int = 10_000  # steps with uniformly random actions at the start
-    update_after: int = 1_000  # no gradient steps for episodes that end before this step
+    update_after: int = 1_000  # episodes that end before this step bring no gradient steps
     num_test_episodes: int = 10  # deterministic test episodes per epoch
     act_noise: float = 0.1  # σ: standard deviation of the exploration noise; actions span [−1, 1]
 

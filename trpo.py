@@ -51,14 +51,14 @@ class Args:
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
     compile: bool = False  # compile the updates of V (not of π); needs a C++ compiler
-    lam: float = 0.97  # λ of the advantages
+    lam: float = 0.97  # λ of generalised advantage estimation (GAE)
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function per epoch
     delta: float = 0.01  # δ: limit of an update's mean KL divergence
-    damping_coeff: float = 0.1  # multiple of the identity that is added to the Hessian
+    damping_coeff: float = 0.1  # multiple of the identity added to the Hessian, for stability
     cg_iters: int = 10  # iterations of conjugate gradient
-    backtrack_iters: int = 10  # K: steps that the line search tries
-    backtrack_coeff: float = 0.8  # β: size of each of these steps, relative to the one before
+    backtrack_iters: int = 10  # K: tries of the line search
+    backtrack_coeff: float = 0.8  # β: each try is a step β times as long as the last
 
     def __post_init__(self):
         logx.check_common(self)

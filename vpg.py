@@ -45,7 +45,7 @@ class Args:
     gamma: float = 0.99  # discount factor γ
     resume: str | None = None  # run folder to resume
     compile: bool = False  # compile the updates; needs a C++ compiler; pays off after a few minutes
-    lam: float = 0.97  # λ of the advantages
+    lam: float = 0.97  # λ of generalised advantage estimation (GAE)
     pi_lr: float = 3e-4  # learning rate of the policy
     vf_lr: float = 1e-3  # learning rate of the value function
     train_v_iters: int = 80  # gradient steps of the value function per epoch

@@ -35,6 +35,7 @@ html_css_files = ["book.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "_static/favicon.svg"
 html_logo = "_static/favicon.svg"
+html_search_scorer = "_static/scorer.js"
 html_math_renderer = "katex"  # shipped with the site, in _static/katex
 html_copy_source = False
 html_show_sourcelink = False

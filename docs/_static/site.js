@@ -7,3 +7,12 @@ const reach = () => {
 };
 addEventListener("load", reach);
 addEventListener("resize", reach);
+// Search results quote a page without its formulas, which would show as TeX.
+if (typeof Search !== "undefined") {
+  const toText = Search.htmlToText;
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    for (const el of page.querySelectorAll(".math")) el.replaceWith("…");
+    return toText(page.documentElement.outerHTML, anchor);
+  };
+}

@@ -30,6 +30,22 @@ the policy's entropy is H = −(dimension of the actions).
     python sac.py --env-id Pendulum-v1 --total-timesteps 15000 --start-steps 1000
 """
 
+# What `uv run` installs for this script
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch==2.14.1",
+#     "numpy==2.4.6",
+#     "gymnasium[classic-control,mujoco]==1.4.0",
+#     "mujoco==3.15.0",
+#     "tyro==1.0.17",
+#     "tqdm==4.70.1",
+#     "tensorboard==2.21.0",
+#     "imageio==2.38.1",
+#     "imageio-ffmpeg==0.8.1",
+# ]
+# ///
+
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path

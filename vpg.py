@@ -20,6 +20,24 @@ and advantage statistics are averaged over all of them.
     mpirun -np 4 python vpg.py --env-id CartPole-v1 --pi-lr 1e-2
 """
 
+# What `uv run` installs for this script
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "torch==2.14.1",
+#     "numpy==2.4.6",
+#     "gymnasium[classic-control,mujoco]==1.4.0",
+#     "mujoco==3.15.0",
+#     "mpi4py==4.1.2",
+#     "mpich==5.0.2",
+#     "tyro==1.0.17",
+#     "tqdm==4.70.1",
+#     "tensorboard==2.21.0",
+#     "imageio==2.38.1",
+#     "imageio-ffmpeg==0.8.1",
+# ]
+# ///
+
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,9 +1,12 @@
-"""The scripts as texts: cited pseudocode, identical copies, how siblings differ, imports."""
+"""The scripts as texts: cited pseudocode, identical copies, how siblings differ, imports, pins."""
 
 import ast
 import difflib
 import re
 import subprocess
+import sys
+import tomllib
+from importlib import metadata
 
 import pytest
 from helpers import OFF_POLICY, ON_POLICY, ROOT, SCRIPTS, comment_lines
@@ -174,8 +177,8 @@ def test_every_script_is_listed():
     assert {path.stem for path in ROOT.glob("*.py")} == {*SCRIPTS, "logx"}
 
 
-@pytest.mark.parametrize("name", [*SCRIPTS, "logx"])
-def test_imports_nothing_of_ours_but_logx(name):
+def imports(name):
+    """The top-level modules that a file imports, anywhere in it."""
     imported = set()
     for node in ast.walk(TREE[name]):
         if isinstance(node, ast.Import):
@@ -183,5 +186,68 @@ def test_imports_nothing_of_ours_but_logx(name):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "a relative import"
             imported.add(node.module.split(".")[0])
+    return imported
+
+
+@pytest.mark.parametrize("name", [*SCRIPTS, "logx"])
+def test_imports_nothing_of_ours_but_logx(name):
     ours = {path.stem for path in ROOT.iterdir() if path.suffix == ".py" or path.is_dir()}
-    assert imported & ours == (set() if name == "logx" else {"logx"})
+    assert imports(name) & ours == (set() if name == "logx" else {"logx"})
+
+
+# what `uv run` installs
+
+FOR_MPI = {"mpi4py", "mpich"}
+# needed, but imported by other libraries: environments, SummaryWriter, films
+INDIRECT = {"mujoco", "tensorboard", "imageio-ffmpeg"}
+BROUGHT_ALONG = {"glfw": "mujoco"}  # imported, and required by a package that is listed
+
+
+def package(requirement):
+    return re.match(r"[\w.-]+", requirement)[0].lower()
+
+
+def pins():
+    """{package: its line in requirements.txt, without the comment}"""
+    text = (ROOT / "requirements.txt").read_text(encoding="utf-8")
+    lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in text.splitlines()]
+    return {package(line): line for line in lines if line}
+
+
+def inline_metadata(name):
+    """A script's inline metadata, found by the regular expression in PEP 723."""
+    block = r"^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$"
+    (found,) = re.finditer(block, SOURCE[name], re.M)
+    assert found["type"] == "script"
+    docstring, first_import = TREE[name].body[:2]
+    line = SOURCE[name][: found.start()].count("\n") + 1
+    assert docstring.end_lineno < line < first_import.lineno, "it belongs between the two"
+    return tomllib.loads(re.sub(r"^# ?", "", found["content"], flags=re.M))
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_inline_metadata_has_the_pins(name):
+    found = inline_metadata(name)
+    assert set(found) == {"requires-python", "dependencies"}
+    assert found["requires-python"] == ">=3.11"  # as in the README
+    listed = {package(line) for line in found["dependencies"]}
+    assert found["dependencies"] == [line for key, line in pins().items() if key in listed]
+
+
+@pytest.mark.parametrize("family", [ON_POLICY, OFF_POLICY])
+def test_inline_metadata_is_the_same_in_a_family(family):
+    first, *others = [inline_metadata(name) for name in family]
+    assert all(other == first for other in others)
+    listed = {package(line) for line in first["dependencies"]}
+    assert listed & FOR_MPI == (FOR_MPI if family == ON_POLICY else set())
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_inline_metadata_covers_the_imports(name):
+    listed = {package(line) for line in inline_metadata(name)["dependencies"]}
+    modules = (imports(name) | imports("logx")) - sys.stdlib_module_names - {"logx"}
+    packages = metadata.packages_distributions()
+    needed = {packages[module][0].lower() for module in modules} | INDIRECT
+    for child, parent in BROUGHT_ALONG.items():
+        assert child in {package(line) for line in metadata.requires(parent)}
+    assert listed - FOR_MPI == needed - FOR_MPI - BROUGHT_ALONG.keys()

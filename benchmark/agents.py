@@ -122,4 +122,5 @@ def write_table(folder, envs):
                 cells.append("–")
         lines.append(f"| {algo.upper()} | {' | '.join(cells)} |")
     text = PAGE + "\n".join(lines) + "\n"
+    folder.mkdir(exist_ok=True)
     (folder / "README.md").write_text(text, encoding="utf-8")

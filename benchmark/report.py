@@ -1,14 +1,15 @@
 """Makes the pictures and tables of the benchmark from its results: python benchmark/report.py
 
 Reads benchmark/results/IMPL/ALGO/ENV_ID/SEED.csv and benchmark/published_curves.csv. Writes to
-benchmark/results/report/: README.md with the tables, and a picture for each family, environment and
-number of steps. A file that cannot be read is skipped, with a line on stderr.
+benchmark/results/report/: README.md with the verdict, the pictures and the tables, and a picture
+for each algorithm and environment. A file that cannot be read is skipped, with a line on stderr.
 """
 
 import ast
 import csv
 import functools
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import tyro
-from PIL import Image
 
 from benchmark.agents import write_table
 from benchmark.plot import count, draw_band, read_table, smooth
@@ -350,7 +350,7 @@ def published_table(results, published):
                 runs = [r for r in select(results, "ours", algo, env) if r.total >= least]
                 if not runs:
                     continue
-                ours = np.mean([np.interp(total, r.steps, smooth(r.values, 11)) for r in runs])
+                ours = at_step(runs, total)
                 steps, means, stds = published[key]
                 i = list(steps).index(total)
 
@@ -445,73 +445,149 @@ def short(x):
 
 # Pictures -----------------------------------------------------------------------------------------
 
+# What is drawn in this colour gets the page's own: see themed().
+INK = "#010203"
+POINTS = 100
+STYLE = {
+    "font.family": "sans-serif",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "legend.facecolor": "none",
+    "legend.edgecolor": "none",
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color", "grid.color"), INK),
+}
+# Orange, blue and green that can be told apart on white, on black, and by the colour-blind.
+COLORS = {"ours": "#d55e00", "sb3": "#3584e4", "sb3-defaults": "#2a9d6f"}
+NAMES = {"ours": "ours", "sb3": "SB3, matched", "sb3-defaults": "SB3, its defaults"}
 
-def draw_algorithm(ax, results, published, env, algo, total):
-    """Draws the curves of one algorithm: ours, Stable-Baselines3's, and the original's."""
-    names = {"ours": "ours", "sb3": "SB3, matched", "sb3-defaults": "SB3, its defaults"}
-    if algo == "vpg":
-        names["sb3"] = "A2C"
+
+def thinned(run, window, end):
+    """A run's curve, smoothed over `window` epochs, at no more than POINTS steps up to `end`."""
+    steps = np.minimum(run.steps, end)
+    at = np.linspace(steps[0], steps[-1], min(POINTS, len(steps)))
+    return at, np.interp(at, steps, smooth(run.values, window))
+
+
+def longest(runs):
+    """Those of the runs that have the largest number of steps."""
+    return [r for r in runs if r.total == max(totals(runs))]
+
+
+def draw_curves(ax, results, published, env, algo):
+    """Draws the longest runs of one algorithm: ours, Stable-Baselines3's, and the original's."""
     window = 11 if algo in ON_POLICY else 1
-
-    for color, (impl, name) in zip(("C0", "C1", "C2"), names.items(), strict=True):
-        runs = select(results, impl, algo, env, total)
+    end = 0
+    for impl, name in NAMES.items():
+        runs = longest(select(results, impl, algo, env))
+        if algo == "vpg" and impl == "sb3":
+            name = "SB3's A2C"
         if runs:
-            curves = [(np.minimum(r.steps, total), smooth(r.values, window)) for r in runs]
-            draw_band(ax, curves, f"{name} ({count(runs)})", color)
+            end = max(end, runs[0].total)
+            curves = [thinned(r, window, runs[0].total) for r in runs]
+            draw_band(ax, curves, f"{name} ({count(runs)})", COLORS[impl])
 
     key = PUBLISHED[algo], algo, env
     if key in published:
         curve = published[key]
-        steps, means, stds = curve[:, curve[0] <= total]
+        steps, means, stds = curve[:, curve[0] <= end]
         label = "Spinning Up, published, ± std"
-        ax.errorbar(steps, means, stds, fmt="k.--", lw=1, ms=5, label=label)
+        ax.errorbar(steps, means, stds, fmt=".--", color=INK, lw=1, ms=5, label=label)
 
     ax.set(title=f"{algo.upper()}, {env}", xlabel="environment steps")
+    ax.set_ylabel("return in training" if algo in ON_POLICY else "return in test episodes")
     ax.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-    ax.grid(alpha=0.3)
-    ax.legend(fontsize=7)
+    ax.grid(alpha=0.2)
+    ax.legend(fontsize=8)
 
 
-def draw_picture(results, published, env, algos, total, path):
-    """Draws the algorithms that have results of `total` steps, if any, and returns their names."""
-    shown = []
-    for algo in algos:
-        ours = select(results, "ours", algo, env, total)
-        theirs = select(results, PEER[algo], algo, env, total)
-        if ours or theirs:
-            shown.append(algo)
-    if not shown:
-        return ""
+def draw_picture(results, published, env, algo, path):
+    """Draws one algorithm in one environment."""
+    with matplotlib.rc_context(STYLE):
+        fig, ax = plt.subplots(figsize=(4.6, 3.5), layout="constrained")
+        draw_curves(ax, results, published, env, algo)
+        fig.savefig(path, metadata={"Date": None})
+        plt.close(fig)
+    path.write_text(themed(path.read_text(encoding="utf-8")), encoding="utf-8")
 
-    size = (4.2 * len(shown), 3.4)
-    fig, axes = plt.subplots(1, len(shown), figsize=size, squeeze=False, layout="constrained")
-    for ax, algo in zip(axes[0], shown):
-        draw_algorithm(ax, results, published, env, algo, total)
-    if algos == ON_POLICY:
-        axes[0, 0].set_ylabel("return in training")
-    else:
-        axes[0, 0].set_ylabel("return in test episodes")
-    fig.savefig(path, dpi=110)
-    plt.close(fig)
 
-    # with a palette the file has a third of the size
-    Image.open(path).convert("RGB").quantize(128).save(path)
-    return ", ".join(shown).upper()
+def themed(svg):
+    """An SVG whose ink follows the reader's light or dark mode."""
+    svg = re.sub(r"^.*?(?=<svg )", "", svg, flags=re.DOTALL).replace(INK, "currentColor")
+    svg = re.sub(r"\d+\.\d\d+", lambda m: f"{float(m[0]):.1f}", svg)  # half the size
+    style = "svg{color:#222}@media(prefers-color-scheme:dark){svg{color:#ddd}}"
+    return svg.replace(">", f"><style>{style}</style>", 1)
 
 
 # The report ---------------------------------------------------------------------------------------
 
 
-def family_section(results, published, family, algos, score, out):
-    """The scores and pictures of one family; draws the pictures."""
-    lines = [f"## {family}: {score}", "", *or_none(scores_table(results, algos)), ""]
+def verdict_table(results, published):
+    """One line for each algorithm: beside the original's published means, and against SB3."""
+    lines = table_head(
+        "algorithm",
+        "runs",
+        "published mean reached, or within one standard deviation",
+        "P(ours beats SB3's)",
+        "95 %",
+    )
+    for algo in SCRIPTS:
+        runs = select_all(results, "ours", algo)
+        if not runs:
+            continue
+        cells = beside_published(results, published, algo)
+        near = sum(ours >= mean - std for ours, mean, std in cells)
+        beaten = [NOTHING, NOTHING]
+        if algo != "vpg":
+            judgements = [
+                judge(results, ("ours", algo), (PEER[algo], algo), t) for t in totals(runs)
+            ]
+            judgements = [j for j in judgements if j is not None]
+            if judgements:
+                most = max(judgements, key=lambda j: (j.has_intervals, j.environments))
+                beaten = most.cells[1:3]
+        lines.append(table_row(algo.upper(), str(len(runs)), f"{near} of {len(cells)}", *beaten))
+    return lines
+
+
+def select_all(results, impl, algo):
+    """The results of one implementation and algorithm in all environments."""
+    return [r for r in results if (r.impl, r.algo) == (impl, algo)]
+
+
+def beside_published(results, published, algo):
+    """[(our return, published mean, std), ...] at the end of the curves, one per environment."""
+    found = []
     for env in ENVS:
-        for total in totals(results):
-            path = out / f"{family.lower()}-{env}-{total}.png"
-            names = draw_picture(results, published, env, algos, total, path)
-            if names:
-                curves = f"Learning curves of {names} on {env}, {total:,} steps"
-                lines += [f"![{curves}: means, and ranges over seeds]({path.name})", ""]
+        key = PUBLISHED[algo], algo, env
+        runs = [r for r in select(results, "ours", algo, env) if r.total >= 1_000_000]
+        if runs and key in published:
+            steps, means, stds = published[key]
+            i = list(steps).index(1_000_000)
+            found.append((at_step(runs, 1_000_000), means[i], stds[i]))
+    return found
+
+
+def at_step(runs, step):
+    """The runs' mean return at a step, smoothed over 11 epochs, as the original's is."""
+    return np.mean([np.interp(step, r.steps, smooth(r.values, 11)) for r in runs])
+
+
+def pictures(results, published, out):
+    """Draws all pictures; returns the lines that show them, by environment."""
+    lines = []
+    for env in ENVS:
+        shown = []
+        for algo in SCRIPTS:
+            if select(results, "ours", algo, env):
+                path = out / f"{algo}-{env}.svg"
+                draw_picture(results, published, env, algo, path)
+                alt = f"Learning curves of {algo.upper()} on {env}: means, and ranges over seeds"
+                shown.append(f"![{alt}]({path.name})")
+        if shown:
+            lines += [f"### {env}", "", *shown, ""]
     return lines
 
 
@@ -519,18 +595,18 @@ def make_report(results, published, out):
     """The lines of README.md; draws the pictures."""
     lines = ["# Results", "", f"Made by `python benchmark/report.py` from {len(results)} runs.", ""]
 
-    lines += ["## Judgement, pooled over the environments", ""]
-    lines += [
-        "Ours, first, against Stable-Baselines3's:",
-        "",
-        *or_none(judgement_table(results)),
-        "",
-    ]
+    lines += ["## Verdict", "", *or_none(verdict_table(results, published)), ""]
+    lines += ["## Learning curves", "", *pictures(results, published, out)]
 
-    score = "20 whole episodes of the last policy"
-    lines += family_section(results, published, "On-policy", ON_POLICY, score, out)
-    score = "the last three tests"
-    lines += family_section(results, published, "Off-policy", OFF_POLICY, score, out)
+    for family, algos, score in (
+        ("On-policy", ON_POLICY, "20 whole episodes of the last policy"),
+        ("Off-policy", OFF_POLICY, "the last three tests"),
+    ):
+        lines += [f"## {family}: {score}", "", *or_none(scores_table(results, algos)), ""]
+
+    lines += ["## Judgement, pooled over the environments", ""]
+    lines += ["Ours, first, against Stable-Baselines3's:", ""]
+    lines += [*or_none(judgement_table(results)), ""]
 
     lines += ["## Beside the original's published curves", ""]
     lines += [*published_table(results, published), ""]

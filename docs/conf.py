@@ -14,7 +14,7 @@ project = "Spinning Up in Deep RL"
 html_title = project
 language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton"]
-extensions += ["katex", "annotated", "figures", "generated", "questions"]
+extensions += ["katex", "annotated", "figures", "generated", "questions", "curves"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]
@@ -35,7 +35,7 @@ html_css_files = ["book.css"]
 html_js_files = [("site.js", {"defer": "defer"})]
 html_favicon = "_static/favicon.svg"
 html_logo = "_static/favicon.svg"
-html_search_scorer = "_static/scorer.js"
+html_search_scorer = str(DOCS / "_static" / "scorer.js")
 html_math_renderer = "katex"  # shipped with the site, in _static/katex
 html_copy_source = False
 html_show_sourcelink = False

@@ -1170,7 +1170,25 @@ def make_play_env(make_env, script_args, args):
         return env
     opened.close()  # it was made only to ask for its render modes
     opened_envs.clear()
-    return make_env(script_args, mode)
+    env = make_env(script_args, mode)
+    follow_agent(env)
+    return env
+
+
+def follow_agent(env):
+    """Turns to the camera of a MuJoCo model that moves with the agent, unless one was chosen.
+
+    Gymnasium's own default stands still, and most agents soon leave its view.
+    """
+    renderer = getattr(env.unwrapped, "mujoco_renderer", None)
+    if renderer is not None and renderer.camera_id == -1:
+        import mujoco
+
+        track = mujoco.mj_name2id(renderer.model, mujoco.mjtObj.mjOBJ_CAMERA, "track")
+        if track != -1:
+            renderer.camera_id = track
+            fixed = int(mujoco.mjtCamera.mjCAMERA_FIXED)  # to the model's camera
+            renderer.default_cam_config = {"type": fixed, "fixedcamid": track}
 
 
 def display_answers():

@@ -11,6 +11,7 @@ from helpers import ROOT, TINY, run
 from tyro import cli
 
 import logx
+import sac
 from benchmark import agents
 from benchmark.report import ENVS
 from benchmark.scripts import SCRIPTS
@@ -102,3 +103,18 @@ def test_a_committed_agent_scores_what_was_recorded(algo):
 def test_the_agents_are_small():
     sizes = [path.stat().st_size for path in AGENTS.rglob("*") if path.is_file()]
     assert sum(sizes) < 20_000_000
+
+
+def test_the_camera_of_a_film_moves_with_the_agent():
+    args = sac.Args(env_id="HalfCheetah-v4")
+    env = logx.make_play_env(sac.make_env, args, logx.Play("run", video="film.mp4"))
+    env.reset(seed=0)
+    renderer, data = env.unwrapped.mujoco_renderer, env.unwrapped.data
+    track = renderer.camera_id
+    assert renderer.default_cam_config["fixedcamid"] == track
+    before = data.cam_xpos[track][0]
+    data.qpos[0] += 30
+    env.unwrapped.set_state(data.qpos, data.qvel)
+    assert data.cam_xpos[track][0] - before == pytest.approx(30, abs=1e-6)
+    logx.opened.close()
+    logx.opened_envs.clear()

@@ -304,7 +304,8 @@ def test_figure_moves_under_the_keyboard(name, show):
 # WCAG
 
 # one page of each kind
-KINDS = "index rl/key-concepts algorithms/sac algorithms/sac-annotated figures benchmarks"
+KINDS = "index rl/key-concepts rl/kinds-of-algorithms algorithms/sac algorithms/sac-annotated"
+KINDS += " figures benchmarks faq cheat-sheet"
 KINDS += " exercises/index research papers user/command-line user/logx coverage"
 KINDS += " differences-from-sb3 search genindex"
 

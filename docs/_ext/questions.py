@@ -46,13 +46,13 @@ class Question(SphinxDirective):
         out = [raw('<div class="question">'), nodes.paragraph("", "", *text)]
         if isinstance(content[0], nodes.bullet_list):
             (choices,) = content
-            for item in choices:
-                out += self.choice(item)
+            for letter, item in zip("ABCDEF", choices):
+                out += self.choice(letter, item)
         else:
             out += fold("answer", [nodes.inline("", "Answer")], content)
         return [*out, raw("</div>")]
 
-    def choice(self, item):
+    def choice(self, letter, item):
         """One choice: its mark decides what is said before its explanation."""
         first, *why = item.children
         mark = first.astext()[:4]
@@ -62,7 +62,8 @@ class Question(SphinxDirective):
         first[0] = nodes.Text(first[0].astext()[4:])
         why[0].insert(0, nodes.strong("", verdict))
         why[0].insert(1, nodes.Text(" "))
-        return fold(f"choice {kind}", [nodes.inline("", "", *first.children)], why)
+        summary = [nodes.strong("", letter), nodes.Text(" "), *first.children]
+        return fold(f"choice {kind}", [nodes.inline("", "", *summary)], why)
 
 
 def setup(app):

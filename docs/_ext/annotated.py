@@ -246,7 +246,8 @@ class Pseudocode(SphinxDirective):
         s = script(self, self.arguments[0])
         numbers = [number for number, _, _ in s.pseudocode]
         rows = pseudocode_html(s, numbers, s.name, f"{s.name}-annotated.html")
-        html = f'<div class="annotated-box"><p>{typeset.html(s.title)}</p>\n{rows}</div>\n'
+        name, _, _ = s.title.partition(":")
+        html = f'<div class="annotated-box"><p>{escape(name)}</p>\n{rows}</div>\n'
         return [nodes.raw("", html, format="html")]
 
 

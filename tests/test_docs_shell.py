@@ -119,6 +119,8 @@ def shorten(line):
     command = re.sub(loops, "for c in 0.1; do for s in 1; do", command)
     if play := re.fullmatch(r"(python logx\.py play) runs/\w+-v\d__(\w+?)__\d+__\d+(.*)", command):
         return f"{play[1]} {{{play[2]}}}{play[3]} --episodes 1"
+    if command.startswith("python logx.py play benchmark/agents/"):
+        return f"{command} --episodes 1"
     script = r"(.*?(?:^| |/)python (?:-m cProfile .*?)?(\w+)\.py\b[^;&#>]*?)( *(?:[;&#>].*)?)"
     start = re.fullmatch(script, command)
     if start and start[2] in TINY and "--resume" not in line:
@@ -169,7 +171,8 @@ class House:
         (folder / "benchmark").mkdir()
         for path in (*ROOT.glob("*.py"), ROOT / "benchmark" / "plot.py"):
             shutil.copy(path, folder / path.relative_to(ROOT))
-        shutil.copytree(ROOT / "benchmark" / "variants", folder / "benchmark" / "variants")
+        for name in ("variants", "agents"):
+            shutil.copytree(ROOT / "benchmark" / name, folder / "benchmark" / name)
         (folder / ".venv").symlink_to(sys.prefix)
         shutil.copy(folder / "ppo.py", folder / "my_ppo.py")
         user = ROOT / "docs" / "user"
@@ -255,6 +258,25 @@ def test_line(house, command):
     assert done.returncode == 0, done.stdout + done.stderr
     if command.startswith("for "):  # its exit code tells nothing about runs before the last
         assert "Traceback" not in done.stderr and "Done. See it act" in done.stderr, done.stderr
+
+
+def test_training_starts_from_an_agents_weights(house):
+    page = (ROOT / "docs" / "user" / "editing.md").read_text(encoding="utf-8")
+    before, line = re.search(r"^```diff\n ( .*)\n\+(.*load_state_dict.*)$", page, re.M).groups()
+    for agent in sorted((house.dir / "benchmark" / "agents").glob("ppo-*")):
+        source = (house.dir / "ppo.py").read_text(encoding="utf-8")
+        assert source.count(before) == 1
+        insert = line.replace("ppo-HalfCheetah-v4", agent.name)
+        copy = source.replace(before, f"{before}\n{insert}")
+        (house.dir / "warm.py").write_text(copy, encoding="utf-8")
+        env_id = agent.name.removeprefix("ppo-")
+        command = f"python {{}}.py --env-id {env_id} --total-timesteps 2000 --steps-per-epoch 2000"
+        done = run_plain(house, [command.format("warm"), command.format("ppo")])
+        returns = []
+        for code, out in done.values():
+            assert code == 0, out
+            returns.append(float(re.findall(r"charts/episodic_return (\S+)", out)[0]))
+        assert returns[0] > returns[1], agent.name
 
 
 def test_corridor_can_be_learned(house):

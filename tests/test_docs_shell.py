@@ -85,6 +85,7 @@ NOT_RUN = {
     r"(.* && )?(\.venv/bin/)?python -m pytest.*": "it could start this test; .ci/run does it",
     r"\.venv/bin/python -m sphinx .*": "the tests of the site build it",
     r"python benchmark/(?!plot)\w+\.py.*": "hours; the tests of benchmark/ call its parts",
+    r"LD_PRELOAD=/usr/lib/.*libjemalloc.*": "a library that may be missing",
     r"python sac_cuda\.py .*": "needs a GPU; test_benchmark.py runs it on the CPU",
     r"python exercises/.*": "the tests of the exercises call the checker",
     r"python docs/rl/examples/\w+\.py.*": "a minute each; test_docs_examples.py runs them",

@@ -301,6 +301,22 @@ def test_figure_moves_under_the_keyboard(name, show):
     assert all(x.accessible_name.strip() for x in sliders)
 
 
+@pytest.mark.parametrize("wish, plays", [("reduce", False), ("no-preference", True)])
+def test_a_film_plays_when_seen_unless_motion_is_not_wanted(wish, plays, show, browser):
+    features = [{"name": "prefers-reduced-motion", "value": wish}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    show("index.html")
+    time = "return document.querySelector('.film video').currentTime"
+    if plays:
+        WebDriverWait(browser, 30).until(lambda b: b.execute_script(time) > 0)
+    else:
+        assert browser.execute_script("return document.querySelector('.film video').paused")
+        assert not browser.execute_script(
+            "return document.querySelector('.film video').buffered.length"
+        )
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 # WCAG
 
 # one page of each kind

@@ -317,6 +317,15 @@ def test_every_paper_is_listed(site):
             assert str(paper["year"]) in text and paper["authors"] in text
 
 
+def test_films_are_small_and_wait_until_they_are_seen(site):
+    films = [video for page in pages(site) for video in soup(page).select(".film video")]
+    assert films
+    for video in films:
+        assert video["preload"] == "none" and video["aria-label"] and "controls" in video.attrs
+    for path in (DOCS / "_static" / "films").iterdir():
+        assert path.stat().st_size < 400_000, path
+
+
 def test_every_figure_has_its_still_and_its_words(site):
     figures = {x["data-figure"]: x for x in soup(site / "figures.html").select("figure")}
     names = {p.stem for p in (DOCS / "_static" / "figures").glob("*.js")} - {"figures"}

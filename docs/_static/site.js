@@ -16,3 +16,11 @@ if (typeof Search !== "undefined") {
     return toText(page.documentElement.outerHTML, anchor);
   };
 }
+
+// Films play while they are in view, unless the reader has asked for less motion.
+if (!matchMedia("(prefers-reduced-motion: reduce)").matches) {
+  const seen = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) isIntersecting ? target.play() : target.pause();
+  });
+  for (const video of document.querySelectorAll(".film video")) seen.observe(video);
+}

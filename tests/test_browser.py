@@ -130,6 +130,21 @@ def test_served_over_http(page, show, server):
     assert browser.execute_script(f"return document.fonts.ready.then(f => {LOADED})") > 0
 
 
+@pytest.mark.parametrize("name", ["ppo", "SAC", "dqn"])
+def test_search_finds_the_page_of_that_name_first_and_shows_no_tex(name, show, server):
+    browser = show(f"search.html?q={name}", base=server)
+    first = "return document.querySelector('#search-results .search li a')?.getAttribute('href')"
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(first))
+    finished = (
+        "return document.querySelector('#search-results h2')?.textContent == 'Search Results'"
+    )
+    WebDriverWait(browser, 30).until(lambda b: b.execute_script(finished))
+    found = browser.execute_script(first).split("?")[0].split("#")[0]
+    assert found == f"algorithms/{name.lower()}.html"
+    text = browser.find_element(By.ID, "search-results").text
+    assert "…" in text and "\\" not in text
+
+
 # the annotated script
 
 

@@ -78,6 +78,7 @@ NOT_RUN = {
         "downloads; .ci/run does it"
     ),
     r"(\.venv/bin/)?pip install .*": "downloads; .ci/run does it with requirements.txt",
+    r"(.* && )?uv run .*": "downloads; test_siblings.py compares the scripts' pins",
     r"python -m venv \.venv-sbx": "for the next line",
     r"\.venv-sbx/bin/python -m pip install .*": "downloads JAX, and torch once more",
     r"\.ci/run": "it would start this test again",

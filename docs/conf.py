@@ -15,6 +15,7 @@ html_title = project
 language = "en"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_design", "sphinx_copybutton"]
 extensions += ["katex", "annotated", "figures", "generated", "questions", "curves", "films"]
+extensions += ["glossary"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_block"]

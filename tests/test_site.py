@@ -317,6 +317,17 @@ def test_every_paper_is_listed(site):
             assert str(paper["year"]) in text and paper["authors"] in text
 
 
+def test_terms_lead_to_the_glossary_and_say_what_they_mean(site):
+    page = site / "algorithms" / "ppo.html"
+    terms = {a.get_text(): a for a in soup(page).select("article a.term")}
+    assert {"advantage", "on-policy", "surrogate"} <= terms.keys()
+    assert terms["surrogate"]["title"].startswith("An objective that stands for the return")
+    glossary = soup(site / "rl" / "notation.html")
+    for name, a in terms.items():
+        assert glossary.find(id=unquote(a["href"].partition("#")[2])), name
+        assert a["title"] and "$" not in a["title"] and "\\" not in a["title"]
+
+
 def test_films_are_small_and_wait_until_they_are_seen(site):
     films = [video for page in pages(site) for video in soup(page).select(".film video")]
     assert films

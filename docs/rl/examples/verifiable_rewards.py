@@ -7,6 +7,8 @@
  5:   compare every answer with its group, as GRPO does: Â_i = r_i − mean(r_1, ..., r_K)
  6:   take one step of gradient ascent on mean_i Â_i Σ_t log π_θ(y_{i,t}|x, y_{i,<t}), with Adam
 
+It trains on prompts of up to four brackets, and is tested on longer ones, too.
+
     python docs/rl/examples/verifiable_rewards.py --seed 1
 """
 
@@ -22,14 +24,13 @@ N = 5  # tokens in a prompt; an answer has one more
 
 
 class Policy(nn.Module):
-    """A GRU. Tokens (B, T) -> logits of the token after each of them (B, T, 6), and its memory."""
-
     def __init__(self):
         super().__init__()
         self.gru = nn.GRU(len(TOKENS), 64, batch_first=True)
         self.head = nn.Linear(64, len(TOKENS))
 
     def forward(self, tokens, memory=None):
+        """Tokens (B, T) -> logits of the token after each (B, T, 6), and the GRU's memory."""
         x, memory = self.gru(nn.functional.one_hot(tokens, len(TOKENS)).float(), memory)
         return self.head(x), memory
 
@@ -38,10 +39,10 @@ class Policy(nn.Module):
 def sample(pi, prompts):
     """(3) An answer to each prompt. Tokens (B, N) -> prompts and answers (B, 2N + 1)."""
     texts = [prompts]
-    logits, memory = pi(prompts)
+    memory = None
     for _ in range(N + 1):
-        texts.append(Categorical(logits=logits[:, -1:], validate_args=False).sample())
         logits, memory = pi(texts[-1], memory)
+        texts.append(Categorical(logits=logits[:, -1:], validate_args=False).sample())
     return torch.cat(texts, dim=1)
 
 
@@ -60,10 +61,9 @@ def check(text):
 def compute_loss(pi, texts, adv):
     """(6) −mean Â Σ_t log π_θ(y_t|x, y_{<t}). Tokens (B, 2N + 1), advantages (B,) -> scalar."""
     logits, _ = pi(texts[:, :-1])
-    logp = Categorical(logits=logits, validate_args=False).log_prob(texts[:, 1:])[:, N - 1 :]
-    is_stop = (texts[:, N:] == TOKENS.index(".")).long()
-    belongs = is_stop.cumsum(dim=1) - is_stop == 0  # the answer ends with its first full stop
-    return -(adv * (logp * belongs).sum(dim=1)).mean()
+    logp = Categorical(logits=logits, validate_args=False).log_prob(texts[:, 1:])
+    stops = (texts[:, :-1] == TOKENS.index(".")).cumsum(dim=1)  # full stops before each token
+    return -(adv * (logp * (stops == 0))[:, N - 1 :].sum(dim=1)).mean()
 
 
 def train(seed: int = 0, steps: int = 300, group_size: int = 16, lr: float = 3e-3):

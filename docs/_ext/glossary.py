@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx import addnodes
 
 PAGE = "rl/notation"
 SOURCE = Path(__file__).parents[1] / f"{PAGE}.md"
@@ -20,7 +21,7 @@ COMMON += ", stochastic policy, terminated, trajectory, transfer, transition, tr
 COMMON += ", exploration, exploitation, expected return, temperature, backup, goal, damping"
 PROPER = ("Bellman", "Bradley", "Lagrangian", "Markov", "Monte", "Polyak", "Thompson")
 UNICODE = {"pi": "π", "gamma": "γ", "lambda": "λ", "alpha": "α", "rho": "ρ"}
-SKIPPED = (nodes.reference, nodes.literal, nodes.strong, nodes.title, nodes.math, nodes.raw)
+SKIPPED = (nodes.reference, addnodes.pending_xref, nodes.literal, nodes.strong, nodes.math)
 
 
 def plain(meaning):

@@ -534,7 +534,7 @@ def verdict_table(results, published):
         "95 %",
     )
     for algo in SCRIPTS:
-        runs = select_all(results, "ours", algo)
+        runs = [r for r in results if (r.impl, r.algo) == ("ours", algo)]
         if not runs:
             continue
         cells = beside_published(results, published, algo)
@@ -550,11 +550,6 @@ def verdict_table(results, published):
                 beaten = most.cells[1:3]
         lines.append(table_row(algo.upper(), str(len(runs)), f"{near} of {len(cells)}", *beaten))
     return lines
-
-
-def select_all(results, impl, algo):
-    """The results of one implementation and algorithm in all environments."""
-    return [r for r in results if (r.impl, r.algo) == (impl, algo)]
 
 
 def beside_published(results, published, algo):
